@@ -34,7 +34,8 @@ _OFFSET_BITS = 28
 
 def run_id(segment: SegmentId, offset: int) -> RunId:
     """The id of the run at member `offset` (bytes, a multiple of 4096, below 1 TiB)."""
-    assert offset % ALIGN_BYTES == 0 and offset >> 12 < 1 << _OFFSET_BITS, offset
+    assert offset % ALIGN_BYTES == 0, offset
+    assert offset >> 12 < 1 << _OFFSET_BITS, offset
     return RunId(segment << _OFFSET_BITS | offset >> 12)
 
 

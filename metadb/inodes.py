@@ -1,0 +1,202 @@
+"""Rows of `inode`, `xattr` and `orphan`.
+
+Concurrency: inside a transaction. Source: metadb.schema, inode(7).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, delete, func, select, update
+
+from metadb.records import InodeId, InodeRow
+from metadb.schema import inode, orphan, xattr
+from metadb.statements import Statement, Tx, insert_row
+
+_GET = Statement(select(inode).where(inode.c.id == bindparam("id")), "id")
+_INSERT = insert_row(inode)
+_DELETE = Statement(delete(inode).where(inode.c.id == bindparam("key")), "key")
+_HIGHEST = Statement(select(func.max(inode.c.id)))
+_COUNT = Statement(select(func.count()).select_from(inode))
+
+
+def _set(*columns: str) -> Statement:
+    return Statement(
+        update(inode)
+        .where(inode.c.id == bindparam("key"))
+        .ordered_values(*((inode.c[name], bindparam(name)) for name in columns)),
+        *columns,
+        "key",
+    )
+
+
+_SET_ATTRIBUTES = _set("mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
+_SET_CONTENT = _set("size", "mtime_ns", "ctime_ns", "stored_ns", "content_version", "etag", "meta")
+_SET_META = _set("ctime_ns", "meta")
+_SET_NLINK = _set("nlink", "ctime_ns")
+_SET_PARENT = _set("parent", "ctime_ns")
+_SET_FLAGS = _set("flags")
+_TOUCH = _set("mtime_ns", "ctime_ns")
+_ADD_NLINK = Statement(
+    update(inode)
+    .where(inode.c.id == bindparam("key"))
+    .values(
+        nlink=inode.c.nlink + bindparam("by"),
+        mtime_ns=bindparam("mtime_ns"),
+        ctime_ns=bindparam("ctime_ns"),
+    ),
+    "by",
+    "mtime_ns",
+    "ctime_ns",
+    "key",
+)
+
+
+def get(tx: Tx, number: InodeId) -> InodeRow | None:
+    """The inode's row, or None."""
+    row = tx.one(_GET, number)
+    return None if row is None else InodeRow._make(row)
+
+
+def insert(tx: Tx, row: InodeRow) -> None:
+    """Add an inode under a number never used before."""
+    tx.run(_INSERT, *row)
+
+
+def remove(tx: Tx, number: InodeId) -> None:
+    """Remove the row alone; content, xattrs and dentries are the caller's."""
+    tx.run(_DELETE, number)
+
+
+def highest(tx: Tx) -> int:
+    """The highest number in use, 0 for none."""
+    row = tx.one(_HIGHEST)
+    return int(row[0] or 0) if row else 0
+
+
+def count(tx: Tx) -> int:
+    """How many inodes there are (walks an index: at start only)."""
+    row = tx.one(_COUNT)
+    return int(row[0]) if row else 0
+
+
+def set_attributes(tx: Tx, row: InodeRow) -> None:
+    """Write mode, owner and times of `row`."""
+    tx.run(
+        _SET_ATTRIBUTES,
+        row.mode,
+        row.uid,
+        row.gid,
+        row.atime_ns,
+        row.mtime_ns,
+        row.ctime_ns,
+        row.id,
+    )
+
+
+def set_content(tx: Tx, row: InodeRow) -> None:
+    """Write what a publication changes: size, times, version of content, ETag and meta."""
+    tx.run(
+        _SET_CONTENT,
+        row.size,
+        row.mtime_ns,
+        row.ctime_ns,
+        row.stored_ns,
+        row.content_version,
+        row.etag,
+        row.meta,
+        row.id,
+    )
+
+
+def set_meta(tx: Tx, number: InodeId, meta: str | None, now_ns: int) -> None:
+    """Replace the JSON of headers and user metadata."""
+    tx.run(_SET_META, now_ns, meta, number)
+
+
+def set_nlink(tx: Tx, number: InodeId, nlink: int, now_ns: int) -> None:
+    """Write the link count."""
+    tx.run(_SET_NLINK, nlink, now_ns, number)
+
+
+def set_parent(tx: Tx, directory: InodeId, parent: InodeId, now_ns: int) -> None:
+    """Note a directory's new parent."""
+    tx.run(_SET_PARENT, parent, now_ns, directory)
+
+
+def set_flags(tx: Tx, number: InodeId, flags: int) -> None:
+    """Write the flags."""
+    tx.run(_SET_FLAGS, flags, number)
+
+
+def touch(tx: Tx, directory: InodeId, now_ns: int) -> None:
+    """Its entries changed: mtime and ctime are now."""
+    tx.run(_TOUCH, now_ns, now_ns, directory)
+
+
+def add_nlink(tx: Tx, directory: InodeId, by: int, now_ns: int) -> None:
+    """A child directory came (+1) or went (-1): link count, mtime and ctime follow."""
+    tx.run(_ADD_NLINK, by, now_ns, now_ns, directory)
+
+
+_ORPHAN = insert_row(orphan, ignore=True)
+_UNORPHAN = Statement(delete(orphan).where(orphan.c.inode == bindparam("key")), "key")
+_ORPHANS = Statement(select(orphan.c.inode).limit(bindparam("limit")), "limit")
+
+
+def add_orphan(tx: Tx, number: InodeId) -> None:
+    """Note an inode without a name that is still open."""
+    tx.run(_ORPHAN, number)
+
+
+def remove_orphan(tx: Tx, number: InodeId) -> None:
+    """It is gone, or has a name again."""
+    tx.run(_UNORPHAN, number)
+
+
+def orphans(tx: Tx) -> list[InodeId]:
+    """Up to 1,000 of them."""
+    return [row[0] for row in tx.all(_ORPHANS, 1000)]
+
+
+_XATTR = Statement(
+    select(xattr.c.value).where(
+        xattr.c.inode == bindparam("inode"), xattr.c.name == bindparam("name")
+    ),
+    "inode",
+    "name",
+)
+_XATTRS = Statement(
+    select(xattr.c.name, xattr.c.value).where(xattr.c.inode == bindparam("inode")), "inode"
+)
+_SET_XATTR = insert_row(xattr, replace=True)
+_REMOVE_XATTR = Statement(
+    delete(xattr).where(xattr.c.inode == bindparam("inode"), xattr.c.name == bindparam("name")),
+    "inode",
+    "name",
+)
+_REMOVE_XATTRS = Statement(delete(xattr).where(xattr.c.inode == bindparam("inode")), "inode")
+
+
+def xattr_of(tx: Tx, number: InodeId, name: bytes) -> bytes | None:
+    """The value, or None."""
+    row = tx.one(_XATTR, number, name)
+    return None if row is None else bytes(row[0])
+
+
+def xattrs(tx: Tx, number: InodeId) -> list[tuple[bytes, bytes]]:
+    """All names with their values (the sum is bounded by the setter)."""
+    return [(bytes(name), bytes(value)) for name, value in tx.all(_XATTRS, number)]
+
+
+def set_xattr(tx: Tx, number: InodeId, name: bytes, value: bytes) -> None:
+    """Add or replace."""
+    tx.run(_SET_XATTR, number, name, value)
+
+
+def remove_xattr(tx: Tx, number: InodeId, name: bytes) -> bool:
+    """Whether there was one."""
+    return tx.run(_REMOVE_XATTR, number, name) > 0
+
+
+def remove_xattrs(tx: Tx, number: InodeId) -> None:
+    """All of an inode's."""
+    tx.run(_REMOVE_XATTRS, number)
