@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, literal_column, select
 
 from metadb.records import InodeId
 from metadb.schema import change
@@ -18,7 +18,7 @@ _SINCE = Statement(
     "after",
     "limit",
 )
-_LAST = Statement(select(func.coalesce(func.max(change.c.sequence), 0)))
+_LAST = Statement(select(func.coalesce(func.max(change.c.sequence), literal_column("0"))))
 _TRIM = Statement(delete(change).where(change.c.sequence <= bindparam("through")), "through")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
 
 from metadb.records import ExtentRow, InodeId, SegmentRow
 from metadb.schema import extent, freed, inline, run, segment
@@ -58,12 +58,14 @@ _REF = Statement(
 _UNREF = Statement(
     update(run)
     .where(run.c.id == bindparam("key"))
-    .values(refs=run.c.refs - 1)
+    .values(refs=run.c.refs - literal_column("1"))
     .returning(run.c.refs, run.c.size),
     "key",
 )
 _REMOVE_RUN = Statement(delete(run).where(run.c.id == bindparam("key")), "key")
-_UNNAMED = Statement(delete(run).where(run.c.id == bindparam("key"), run.c.refs == 0), "key")
+_UNNAMED = Statement(
+    delete(run).where(run.c.id == bindparam("key"), run.c.refs == literal_column("0")), "key"
+)
 _RUN_SIZE = Statement(select(run.c.size).where(run.c.id == bindparam("key")), "key")
 _FREE = insert_row(freed)
 _FREED = Statement(
@@ -96,7 +98,7 @@ _SEGMENT_FREED = Statement(
     "start",
     "stop",
 )
-_STORED = Statement(select(func.coalesce(func.sum(run.c.size), 0)))
+_STORED = Statement(select(func.coalesce(func.sum(run.c.size), literal_column("0"))))
 
 
 def inline_of(tx: Tx, number: InodeId) -> bytes | None:
