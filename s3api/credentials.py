@@ -1,9 +1,11 @@
 """Access keys and their secrets, as signature verification needs them.
 
-`Credentials` is the seam: today a store in memory that holds the root key, later the IAM tables with users, service
-accounts and temporary keys. Look-ups are synchronous because they happen on the trio loop in every request.
+`Credentials` is the seam: today a store in memory that holds the root key, later the IAM tables
+with users, service accounts and temporary keys. Look-ups are synchronous because they happen on the
+trio loop in every request.
 
-Concurrency: look-ups from any task; changes on the trio thread. Invariant: a secret never appears in a repr.
+Concurrency: look-ups from any task; changes on the trio thread. Invariant: a secret never appears
+in a repr.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """One access key. session_token: what a temporary key must be accompanied by, "" for a permanent one."""
+    """One access key.
+
+    session_token: what must accompany a temporary key, "" for a permanent one.
+    """
 
     access_key: str
     secret_key: str = field(repr=False)

@@ -1,11 +1,11 @@
-"""One HTTP exchange as the operations see it: a request head, a body to receive, a response to send.
+"""One HTTP exchange as operations see it: a head, a body to receive, a response to send.
 
-`RequestStream` is the seam between the object plane and the server. Two things speak it: the exchange of
-our own server (`s3api.http1`), found at `scope["extensions"]["twofold.stream"]`, and `AsgiStream`, which
-wraps the three arguments of any other ASGI server. `stream_of()` picks.
+`RequestStream` is the seam between the object plane and the server. Two things speak it: the
+exchange of our own server (`s3api.http1`), found at `scope["extensions"]["twofold.stream"]`, and
+`AsgiStream`, which wraps the three arguments of any other ASGI server. `stream_of()` picks.
 
-Concurrency: one task receives and one task sends; they may differ. Errors are those of this module and
-carry no S3 code: `s3api.payload` translates.
+Concurrency: one task receives and one task sends; they may differ. Errors are those of this module
+and carry no S3 code: `s3api.payload` translates.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class BodyMalformed(BodyError):
 class RequestStream(Protocol):
     """One request and its response.
 
-    method: upper case. raw_path: the path of the target, byte for byte, undecoded. query_string: the
-    bytes after "?", undecoded. headers: names in lower case, in the order they came, values stripped.
-    content_length: size of the body as framed by HTTP, 0 without a body, None when chunked.
+    method: upper case. raw_path: the path of the target, byte for byte, undecoded. query_string:
+    the bytes after "?", undecoded. headers: names in lower case, in the order they came, values
+    stripped. content_length: size of the body as framed by HTTP, 0 without a body, None when
+    chunked.
     """
 
     method: str
@@ -59,13 +60,16 @@ class RequestStream(Protocol):
         ...
 
     async def receive_body_into(self, buffer: memoryview) -> int:
-        """Receive 1..len(buffer) bytes of the body into `buffer`; 0 at its end. Else as receive_body."""
+        """Receive 1..len(buffer) bytes of the body into `buffer`; 0 at its end, as receive_body."""
         ...
 
     async def respond(
         self, status: int, headers: Sequence[Header], body: Piece | Sequence[Piece] = b""
     ) -> None:
-        """Send a whole response. content-length is added unless given (HEAD: give it, body is not sent)."""
+        """Send a whole response. content-length is added unless given.
+
+        To HEAD give content-length yourself; a body is not sent.
+        """
         ...
 
     async def start_response(self, status: int, headers: Sequence[Header]) -> None:

@@ -1,56 +1,68 @@
-"""AWS Signature Version 4 for S3: verification of requests signed in headers or in the query."""
+"""AWS Signature Version 4 for S3: who sent this request, and may its headers be believed?
+
+Invariants
+  1. A request is anonymous, or all of these were checked: algorithm, scope, time, key, signature.
+  2. `host` and every x-amz-* header that is present are signed; one that isn't is refused, so
+  nobody
+     can add one to another's signed request (CVE-2026-97731, CVE-2026-71191).
+  3. A signed header is taken from the headers only, never from the query.
+  4. Header and query credentials together are refused; so is a repeated X-Amz-* parameter.
+
+Concurrency: synchronous, called on the loop. Source: as `s3api.signing`; error codes as Amazon S3
+answers them.
+"""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hmac
+from collections.abc import Mapping, Sequence
 
-from s3api.credentials import Credentials
+from s3api import signing
+from s3api.claims import (
+    AuthContext,
+    Claim,
+    Malformed,
+    PayloadMode,
+    is_hex64,
+    is_presigned,
+    parse_authorization,
+    parse_credential,
+    parse_payload_mode,
+    parse_presigned,
+    parse_timestamp,
+)
+from s3api.credentials import Credential, Credentials
+from s3api.refusals import (
+    AccessDenied,
+    AuthorizationHeaderMalformed,
+    AuthorizationQueryParametersError,
+    InvalidAccessKeyId,
+    InvalidArgument,
+    InvalidRequest,
+    InvalidToken,
+    RequestTimeTooSkewed,
+    SeveralAuthMechanisms,
+    SignatureDoesNotMatch,
+    UnsupportedSignature,
+)
 
+__all__ = ["AuthContext", "PayloadMode", "Verifier", "parse_query"]
 
-class PayloadMode(enum.Enum):
-    """How the body is bound to the signature: the value of x-amz-content-sha256."""
-
-    HASHED = "hash"
-    UNSIGNED = "UNSIGNED-PAYLOAD"
-    STREAMING = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-    STREAMING_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
-    STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthContext:
-    """Who signed a request, and what its body must prove.
-
-    access_key: "" for an anonymous request. payload_sha256: 64 hex digits if payload_mode is HASHED.
-    signing_key, seed_signature, timestamp ("20260131T235959Z") and scope ("20260131/region/s3/aws4_request")
-    continue into chunk signatures. signed_headers: lower case names.
-    """
-
-    access_key: str
-    presigned: bool = False
-    payload_mode: PayloadMode = PayloadMode.UNSIGNED
-    payload_sha256: str = ""
-    signed_headers: frozenset[bytes] = frozenset()
-    timestamp: str = ""
-    scope: str = ""
-    seed_signature: str = ""
-    signing_key: bytes = field(default=b"", repr=False)
-
-    @property
-    def anonymous(self) -> bool:
-        return not self.access_key
+SKEW_MAX_S = 15 * 60
+# A deployment has few (secret, day, region) triples; the bound guards against a lottery of regions.
+SIGNING_KEY_COUNT_MAX = 4096
 
 
 class Verifier:
     """Verifies requests against `credentials`.
 
-    region: what the scope must name; None accepts every region. Synchronous; call it on the loop.
+    region: what the scope must name; None accepts every region.
     """
 
     def __init__(self, credentials: Credentials, *, region: str | None = "us-east-1") -> None:
-        raise NotImplementedError
+        self._credentials = credentials
+        self._region = region
+        self._signing_keys: dict[tuple[str, str, str], bytes] = {}
 
     def authenticate(
         self,
@@ -62,15 +74,208 @@ class Verifier:
     ) -> AuthContext:
         """The identity behind a request, anonymous if it claims none.
 
-        now_s: seconds since the epoch. Raises AuthError; then nothing of the request may be acted on.
+        headers: all of the request's, names in lower case. now_s: seconds since the epoch.
+        Raises a Refusal, mostly an AuthError; then nothing of the request may be acted on.
         """
-        raise NotImplementedError
+        by_name = signing.join_headers(headers)
+        query = signing.split_query(query_string) if query_string else []
+        authorization = by_name.get(b"authorization")
+        if query and is_presigned(query):
+            if authorization is not None:
+                raise SeveralAuthMechanisms()
+            claim = parse_presigned(query, by_name)
+            credential = self._check_scope(claim, AuthorizationQueryParametersError)
+            _check_presigned_time(claim, now_s)
+            query = [pair for pair in query if pair[0] != b"X-Amz-Signature"]
+        elif authorization is not None:
+            claim = parse_authorization(authorization, by_name)
+            credential = self._check_scope(claim, AuthorizationHeaderMalformed)
+            _check_skew(claim, now_s)
+            if not claim.payload:
+                raise InvalidRequest(
+                    "Missing required header for this request: x-amz-content-sha256"
+                )
+        else:
+            return _anonymous(by_name)
+        _check_token(claim, credential)
+        _check_signed_names(claim, by_name)
+        canonical_query = signing.canonical_query(query) if query else b""
+        return self._prove(claim, credential, method, raw_path, canonical_query, by_name)
+
+    def authenticate_policy(self, fields: Mapping[str, str], now_s: float) -> AuthContext:
+        """The identity behind a POST form, whose `policy` field is what is signed.
+
+        fields: the form's, names in lower case. The policy's conditions and its expiration are the
+        caller's to check. A form without signature fields is anonymous. Raises AuthError.
+        """
+        if "signature" in fields or "awsaccesskeyid" in fields:
+            raise UnsupportedSignature()
+        if not any(f"x-amz-{name}" in fields for name in ("signature", "credential", "algorithm")):
+            return AuthContext(access_key="")
+        if fields.get("x-amz-algorithm") != signing.ALGORITHM:
+            raise UnsupportedSignature()
+        policy, signature = fields.get("policy", ""), fields.get("x-amz-signature", "").lower()
+        if not policy or not is_hex64(signature):
+            raise AccessDenied("A signed form needs a policy and a signature.")
+        malformed = AuthorizationQueryParametersError
+        claim = parse_credential(fields.get("x-amz-credential", ""), malformed)
+        claim.timestamp = fields.get("x-amz-date", "")
+        claim.session_token = fields.get("x-amz-security-token", "").encode()
+        signed_at_s = parse_timestamp(claim.timestamp)
+        if signed_at_s is None or signed_at_s - now_s > SKEW_MAX_S:
+            raise AccessDenied("x-amz-date is malformed or lies in the future.")
+        credential = self._check_scope(claim, malformed)
+        _check_token(claim, credential)
+        key = self._signing_key(claim, credential)
+        if not hmac.compare_digest(signing.signature(key, policy), signature):
+            raise SignatureDoesNotMatch(extras=(("AWSAccessKeyId", claim.access_key),))
+        return AuthContext(
+            access_key=claim.access_key,
+            timestamp=claim.timestamp,
+            scope=claim.scope,
+            seed_signature=signature,
+            signing_key=key,
+        )
+
+    def _check_scope(self, claim: Claim, malformed: Malformed) -> Credential:
+        """Check date and region of the scope; returns the credential to prove the claim with."""
+        if claim.timestamp[:8] != claim.date:
+            raise malformed(
+                f'Invalid credential date "{claim.date}". This date is not the same as '
+                f'X-Amz-Date: "{claim.timestamp[:8]}".'
+            )
+        if self._region is not None and claim.region != self._region:
+            raise malformed(
+                f"the region '{claim.region}' is wrong; expecting '{self._region}'",
+                extras=(("Region", self._region),),
+            )
+        credential = self._credentials.find(claim.access_key)
+        if credential is None:
+            raise InvalidAccessKeyId(extras=(("AWSAccessKeyId", claim.access_key),))
+        return credential
+
+    def _prove(
+        self,
+        claim: Claim,
+        credential: Credential,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        by_name: Mapping[bytes, bytes],
+    ) -> AuthContext:
+        """Recompute the signature: the last step, all else about the claim holds."""
+        mode, payload_sha256 = parse_payload_mode(claim.payload)
+        path = signing.canonical_path(raw_path)
+        request = signing.canonical_request(
+            method, path, query, by_name, claim.signed_names, claim.payload
+        )
+        text = signing.string_to_sign(claim.timestamp, claim.scope, request)
+        key = self._signing_key(claim, credential)
+        signature = signing.signature(key, text)
+        if not hmac.compare_digest(signature, claim.signature):
+            raise SignatureDoesNotMatch(
+                extras=(
+                    ("AWSAccessKeyId", claim.access_key),
+                    ("StringToSign", text),
+                    ("SignatureProvided", claim.signature),
+                    ("CanonicalRequest", request.decode("latin-1")),
+                )
+            )
+        return AuthContext(
+            access_key=claim.access_key,
+            presigned=claim.expires_s > 0,
+            payload_mode=mode,
+            payload_sha256=payload_sha256,
+            signed_headers=frozenset(claim.signed_names),
+            timestamp=claim.timestamp,
+            scope=claim.scope,
+            seed_signature=signature,
+            signing_key=key,
+        )
+
+    def _signing_key(self, claim: Claim, credential: Credential) -> bytes:
+        # The secret is part of the cache's key: a changed secret can't be proved with an old key.
+        triple = (credential.secret_key, claim.date, claim.region)
+        key = self._signing_keys.get(triple)
+        if key is None:
+            if len(self._signing_keys) >= SIGNING_KEY_COUNT_MAX:
+                self._signing_keys.clear()
+            key = signing.signing_key(credential.secret_key, claim.date, claim.region)
+            self._signing_keys[triple] = key
+        return key
 
 
 def parse_query(query_string: bytes) -> list[tuple[str, str]]:
     """Decoded (name, value) pairs in their order, "+" and "%20" both a space.
 
-    The same function feeds the signature, so what is verified is what is acted on.
-    Raises InvalidRequest for bad UTF-8.
+    Signatures are computed from the same decoding, so what is verified is what is acted on.
+    Raises InvalidArgument for bad UTF-8.
     """
-    raise NotImplementedError
+    if not query_string:
+        return []
+    try:
+        pairs = signing.split_query(query_string)
+        return [(name.decode(), value.decode()) for name, value in pairs]
+    except UnicodeDecodeError:
+        raise InvalidArgument("The query is not valid UTF-8.") from None
+
+
+def _anonymous(by_name: Mapping[bytes, bytes]) -> AuthContext:
+    payload = by_name.get(b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD")
+    mode, payload_sha256 = parse_payload_mode(payload)
+    if mode in (PayloadMode.STREAMING, PayloadMode.STREAMING_TRAILER):
+        raise AccessDenied("A signed payload needs a signed request.")
+    return AuthContext(access_key="", payload_mode=mode, payload_sha256=payload_sha256)
+
+
+def _check_skew(claim: Claim, now_s: float) -> None:
+    if abs(now_s - claim.signed_at_s) > SKEW_MAX_S:
+        raise RequestTimeTooSkewed(
+            extras=(
+                ("RequestTime", claim.timestamp),
+                ("ServerTime", signing.format_timestamp(now_s)),
+                ("MaxAllowedSkewMilliseconds", str(SKEW_MAX_S * 1000)),
+            )
+        )
+
+
+def _check_presigned_time(claim: Claim, now_s: float) -> None:
+    if claim.signed_at_s - now_s > SKEW_MAX_S:
+        raise AccessDenied("Request is not valid yet")
+    expires_at_s = claim.signed_at_s + claim.expires_s
+    if now_s > expires_at_s:
+        raise AccessDenied(
+            "Request has expired",
+            extras=(
+                ("X-Amz-Expires", str(claim.expires_s)),
+                ("Expires", signing.format_timestamp(expires_at_s)),
+                ("ServerTime", signing.format_timestamp(now_s)),
+            ),
+        )
+
+
+def _check_token(claim: Claim, credential: Credential) -> None:
+    if not hmac.compare_digest(claim.session_token, credential.session_token.encode()):
+        raise InvalidToken()
+
+
+def _check_signed_names(claim: Claim, by_name: Mapping[bytes, bytes]) -> None:
+    """Invariants 2 and 3."""
+    signed_names = claim.signed_names
+    unsigned = [
+        name.decode("latin-1")
+        for name in by_name
+        if name.startswith(b"x-amz-") and name not in signed_names
+    ]
+    if b"host" not in signed_names:
+        unsigned.append("host")
+    if unsigned:
+        raise AccessDenied(
+            "There were headers present in the request which were not signed",
+            extras=(("HeadersNotSigned", ", ".join(unsigned)),),
+        )
+    for name in signed_names:
+        if name not in by_name:
+            raise SignatureDoesNotMatch(
+                f"The signed header {name.decode('latin-1')} is not present in the request."
+            )
