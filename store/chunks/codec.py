@@ -1,0 +1,76 @@
+"""Erasure coding of one stripe, by pyeclib's `isa_l_rs_cauchy` (safe for every k + m <= 16).
+
+Data shards are slices of the stripe: reading them intact needs no decoding. k = 1 is plain
+copies and m = 0 plain striping; neither calls the library.
+
+The library puts a header of 80 bytes in front of every shard and wants it back for rebuilding.
+It isn't stored: it depends on k, m, the shard's index and length alone, so it is taken from the
+encoding of zeros when it is needed. The code works byte by byte, so any range of columns (the
+same range of all shards) can be rebuilt by itself.
+
+Concurrency: any thread. pyeclib holds the GIL while it works (some 160 us per MiB).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from pyeclib.ec_iface import ECDriver
+
+from store.chunks.geometry import MAX_SHARDS
+from store.chunks.types import Buffer
+
+_LIBRARY_HEADER_BYTES = 80
+
+
+class Codec:
+    """The code of one geometry."""
+
+    def __init__(self, k: int, m: int) -> None:
+        assert k >= 1 and m >= 0 and k + m <= MAX_SHARDS, (k, m)
+        self.k = k
+        self.m = m
+        coded = k > 1 and m > 0
+        self._library = ECDriver(ec_type="isa_l_rs_cauchy", k=k, m=m) if coded else None
+        self._library_headers = lru_cache(maxsize=64)(self._make_library_headers)
+
+    def encode(self, payload: bytes) -> list[Buffer]:
+        """All k + m shards of `payload`, whose length is a multiple of k * 4096."""
+        size, rest = divmod(len(payload), self.k)
+        assert not rest, (len(payload), self.k)
+        if self.k == 1:
+            return [payload] * (1 + self.m)
+        view = memoryview(payload)
+        shards: list[Buffer] = [view[i * size : (i + 1) * size] for i in range(self.k)]
+        if self._library is not None:
+            coded = self._library.encode(payload)[self.k :]
+            shards += [memoryview(shard)[_LIBRARY_HEADER_BYTES:] for shard in coded]
+        return shards
+
+    def rebuild(self, intact: Mapping[int, Buffer], wanted: Sequence[int]) -> dict[int, Buffer]:
+        """The shards `wanted`, none of them intact, from k intact ones of equal length."""
+        assert len(intact) >= self.k and not intact.keys() & set(wanted), (intact.keys(), wanted)
+        if self.k == 1:
+            copy = next(iter(intact.values()))
+            return dict.fromkeys(wanted, copy)
+        assert self._library is not None, "without parity nothing can be rebuilt"
+        headers = self._library_headers(len(next(iter(intact.values()))))
+        pieces = [b"".join((headers[i], intact[i])) for i in sorted(intact)[: self.k]]
+        ordered = sorted(wanted)
+        rebuilt = self._library.reconstruct(pieces, ordered)
+        return {
+            i: memoryview(shard)[_LIBRARY_HEADER_BYTES:]
+            for i, shard in zip(ordered, rebuilt, strict=True)
+        }
+
+    def _make_library_headers(self, shard_size: int) -> list[bytes]:
+        assert self._library is not None
+        coded = self._library.encode(bytes(self.k * shard_size))
+        return [shard[:_LIBRARY_HEADER_BYTES] for shard in coded]
+
+
+@lru_cache(maxsize=None)
+def codec(k: int, m: int) -> Codec:
+    """The codec of a geometry; at most 136 of them exist."""
+    return Codec(k, m)

@@ -1,0 +1,210 @@
+"""What the faces and the store say to each other about objects.
+
+Keys and bucket names are `str` here and UTF-8 bytes below. Times are nanoseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from metadb.records import InodeId
+
+Buffer = bytes | bytearray | memoryview
+
+
+class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
+    """What an object carries beside its bytes; kept as JSON in `inode.meta`.
+
+    user: x-amz-meta-* names (lower case, without the prefix) and values.
+    checksums: algorithm as S3 writes it ("CRC32", "CRC64NVME", ...) to its base64 value.
+    checksum_type: "FULL_OBJECT", "COMPOSITE" or "".
+    part_sizes: bytes of each part of a multipart object, in order; empty for others.
+    part_numbers: their numbers, only when they are not 1, 2, 3 ...
+    part_checksums: the parts' values of the object's checksum algorithm, in order; may be empty.
+    """
+
+    content_type: str = ""
+    content_encoding: str = ""
+    content_language: str = ""
+    content_disposition: str = ""
+    cache_control: str = ""
+    expires: str = ""
+    website_redirect: str = ""
+    storage_class: str = ""
+    user: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    checksums: dict[str, str] = {}
+    checksum_type: str = ""
+    part_sizes: list[int] = []
+    part_numbers: list[int] = []
+    part_checksums: list[str] = []
+
+
+DEFAULT_META = ObjectMeta()
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(ObjectMeta)
+
+
+def encode_meta(meta: ObjectMeta) -> str | None:
+    """The JSON for `inode.meta`, None where all is default."""
+    if meta == DEFAULT_META:
+        return None
+    return _ENCODER.encode(meta).decode()
+
+
+def decode_meta(text: str | None) -> ObjectMeta:
+    """The other way."""
+    return DEFAULT_META if text is None else _DECODER.decode(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """What a body turned out to be, once all of it was received and verified.
+
+    md5: hex. checksums: algorithm to base64 value, those to be stored with the object.
+    """
+
+    md5: str
+    checksums: dict[str, str]
+
+
+class Body(Protocol):
+    """Bytes on their way in. The face verifies them; the store writes them."""
+
+    size: int | None
+    """Payload bytes to come, when the client said so."""
+
+    async def next(self) -> Buffer | None:
+        """The next piece, or None at the end. A piece must not change once it was given out.
+
+        Raises the face's own errors (truncated body, bad chunk signature): the store cleans up.
+        """
+        ...
+
+    async def finish(self) -> Digests:
+        """After the end: verify everything that was announced. Raises the face's own errors.
+
+        Nothing is published before this returned.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precondition:
+    """If-Match and If-None-Match of a write, evaluated in its own transaction.
+
+    Each a tuple of ETags without quotes, or ("*",); empty where the header is absent.
+    if_match on a missing key raises NoSuchKey; other failures raise PreconditionFailed.
+    """
+
+    if_match: tuple[str, ...] = ()
+    if_none_match: tuple[str, ...] = ()
+
+
+ANY = Precondition()
+
+
+@dataclass(slots=True, kw_only=True)
+class ObjectStat:
+    """One version of one object, as HEAD and listings tell of it.
+
+    modified_ns: when the store recorded its content (rule R10). etag: without quotes.
+    """
+
+    key: str
+    inode: InodeId
+    size: int
+    etag: str
+    modified_ns: int
+    version_id: str | None
+    meta: ObjectMeta
+    owner: str = ""
+
+
+class ObjectReader(Protocol):
+    """An object held open for reading: its bytes are those of the moment it was opened."""
+
+    stat: ObjectStat
+
+    def stream(self, start: int, stop: int) -> AsyncIterator[Sequence[Buffer]]:
+        """Bytes [start, stop) in order, in lists of buffers of up to a few MiB each.
+
+        The next list is being read while the caller sends this one. Close it (`aclosing`).
+        Raises Unrecoverable.
+        """
+        ...
+
+    def read_nowait(self, start: int, stop: int) -> list[Buffer] | None:
+        """The same bytes at once, if all are in memory; else None. For small answers."""
+        ...
+
+    def close(self) -> None:
+        """Let the store reclaim what the reader held. Idempotent; use `contextlib.closing`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """One page of a listing, in byte order of keys and common prefixes together.
+
+    entries: ObjectStat for a key, str for a common prefix.
+    next: key or prefix to go on behind (`after` of the next call), None at the end.
+    """
+
+    entries: list[ObjectStat | str]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A bucket. id: inode number of its directory."""
+
+    id: InodeId
+    name: str
+    created_ns: int
+    owner: str
+    versioning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A multipart upload under way."""
+
+    id: str
+    bucket: str
+    key: str
+    initiated_ns: int
+    owner: str
+    meta: ObjectMeta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One uploaded part. etag: MD5 hex."""
+
+    number: int
+    size: int
+    etag: str
+    checksums: dict[str, str]
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartClaim:
+    """A part as CompleteMultipartUpload names it. etag without quotes."""
+
+    number: int
+    etag: str
+    checksums: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadPage:
+    """One page of uploads; common prefixes are str. next: (key marker, upload id marker)."""
+
+    entries: list[Upload | str]
+    next: tuple[str, str] | None
