@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 
-from measure import Tally
+from measure import CpuMeter, Tally
 from signing import Endpoint
 
 WINDOW_STEP_BYTES = 16
@@ -221,23 +221,31 @@ def _unchunk(framed: bytes) -> bytes:
 class Loop:
     """Runs the connections of one process until the deadline, or until their clients are done."""
 
-    def __init__(self, connections: Sequence[Connection], warmup_s: float, seconds: float) -> None:
-        self.tally = Tally()
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        *,
+        warmup_s: float,
+        seconds: float,
+        server_pids: Sequence[int],
+    ) -> None:
+        self.tally = Tally(cpu=CpuMeter(server_pids))
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._count_from_ns = time.perf_counter_ns() + int(warmup_s * 1e9)
         self._stop_ns = self._count_from_ns + int(seconds * 1e9)
-        self._cpu_mark_s: float | None = None
         for connection in connections:
             self._add(connection)
 
     def run(self) -> Tally:
         """Serve until no request is in flight; requests that end after the stop don't count."""
         give_up_s = self._stop_ns / 1e9 + DRAIN_S
+        metering = False
         while self._connections:
-            if self._cpu_mark_s is None and time.perf_counter_ns() >= self._count_from_ns:
-                self._cpu_mark_s = time.process_time()
+            if not metering and time.perf_counter_ns() >= self._count_from_ns:
+                metering = True
+                self.tally.cpu.start()
             events = self._epoll.poll(1.0)
             for descriptor, event in events:
                 self._serve(self._connections[descriptor], event)
@@ -246,7 +254,8 @@ class Loop:
                 break
         ended_ns = min(time.perf_counter_ns(), self._stop_ns)
         self.tally.seconds = max(ended_ns - self._count_from_ns, 1) / 1e9
-        self.tally.client_cpu_s = time.process_time() - (self._cpu_mark_s or 0.0)
+        if metering:
+            self.tally.cpu.stop(len(self.tally.latencies_ns))
         return self.tally
 
     def _serve(self, connection: Connection, event: int) -> None:
@@ -305,14 +314,19 @@ def run_clients(
     processes: int,
     warmup_s: float,
     seconds: float,
+    server_pids: Sequence[int] = (),
 ) -> list[Tally]:
     """Run all `clients` at once, spread over `processes` forked ones, and wait for them."""
     fork = multiprocessing.get_context("fork")
 
-    def work(share: Sequence[Callable[[], Client]], pipe: Pipe) -> None:
+    def work(index: int, pipe: Pipe) -> None:
+        share = clients[index::processes]
+        # The servers are watched by one worker only, or they would count twice.
+        pids = server_pids if index == 0 else ()
         try:
             connections = [Connection(endpoint, client(), pool) for client in share]
-            tally = Loop(connections, warmup_s, seconds).run()
+            loop = Loop(connections, warmup_s=warmup_s, seconds=seconds, server_pids=pids)
+            tally = loop.run()
         except OSError as fault:
             tally = Tally()
             tally.fail(f"{endpoint.address}: {fault}")
@@ -321,7 +335,7 @@ def run_clients(
     workers = []
     for index in range(min(processes, len(clients))):
         ours, theirs = fork.Pipe(duplex=False)
-        worker = fork.Process(target=work, args=(clients[index::processes], theirs), daemon=True)
+        worker = fork.Process(target=work, args=(index, theirs), daemon=True)
         worker.start()
         theirs.close()
         workers.append((worker, ours))

@@ -23,6 +23,41 @@ from pathlib import Path
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
+@dataclass(slots=True)
+class CpuMeter:
+    """CPU time of this process, and of the servers `pids`, between `start` and `stop`.
+
+    operations: how many were done in that time. The servers' peak of resident memory is the one
+    since they started, as proc(5) tells it.
+    """
+
+    pids: Sequence[int] = ()
+    client_s: float = 0.0
+    server_s: float = 0.0
+    server_rss_max_mib: float = 0.0
+    operations: int = 0
+
+    def start(self) -> None:
+        self.client_s -= time.process_time()
+        self.server_s -= self._server_s()
+
+    def stop(self, operations: int) -> None:
+        self.client_s += time.process_time()
+        self.server_s += self._server_s()
+        self.operations += operations
+
+    def _server_s(self) -> float:
+        ticks, rss_kib = 0, 0
+        for pid in self.pids:
+            # The command, field 2, may hold spaces and brackets: count from its closing bracket.
+            after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(after_command[11]) + int(after_command[12])
+            status = Path(f"/proc/{pid}/status").read_text()
+            rss_kib += int(status.partition("VmHWM:")[2].split()[0])
+        self.server_rss_max_mib = rss_kib / 1024
+        return ticks / CLOCK_TICKS_PER_S
+
+
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """What one worker process counted in one row.
@@ -36,7 +71,7 @@ class Tally:
     seconds: float = 0.0
     errors: int = 0
     first_error: str = ""
-    client_cpu_s: float = 0.0
+    cpu: CpuMeter = field(default_factory=CpuMeter)
     note: str = ""
 
     def fail(self, reason: str) -> None:
@@ -74,14 +109,6 @@ class Measurement:
         return f"{self.target}: {self.row}: {self.rate:,.0f} {self.unit} {self.first_error}".strip()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerUse:
-    """What the watched server processes have used up to now."""
-
-    cpu_s: float
-    rss_max_mib: float
-
-
 def labelled(values: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Split each LABEL=VALUE; a value without a label is its own."""
     for value in values:
@@ -103,20 +130,6 @@ def pids_by_label(values: Sequence[str], labels: Sequence[str]) -> dict[str, lis
     return pids
 
 
-def server_use(pids: Sequence[int]) -> ServerUse | None:
-    """CPU time and highest resident size of `pids`, from proc(5); None when none is watched."""
-    if not pids:
-        return None
-    ticks, rss_kib = 0, 0
-    for pid in pids:
-        # The command, field 2, may hold spaces and brackets: count from its closing bracket.
-        after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(after_command[11]) + int(after_command[12])
-        status = Path(f"/proc/{pid}/status").read_text()
-        rss_kib += int(status.partition("VmHWM:")[2].split()[0])
-    return ServerUse(cpu_s=ticks / CLOCK_TICKS_PER_S, rss_max_mib=rss_kib / 1024)
-
-
 def summarise(
     tallies: Sequence[Tally],
     *,
@@ -125,16 +138,14 @@ def summarise(
     round_index: int,
     clients: int,
     unit: str,
-    before: ServerUse | None,
-    after: ServerUse | None,
 ) -> Measurement:
     """Add up what the workers of one row counted at the same time."""
     latencies = sorted(ns for tally in tallies for ns in tally.latencies_ns)
     count = len(latencies)
     errors = [tally.first_error for tally in tallies if tally.errors]
-    server_us = None
-    if before is not None and after is not None and count:
-        server_us = (after.cpu_s - before.cpu_s) * 1e6 / count
+    metered = max(sum(tally.cpu.operations for tally in tallies), 1)
+    watched = any(tally.cpu.pids for tally in tallies)
+    server_us = sum(tally.cpu.server_s for tally in tallies) * 1e6 / metered
     return Measurement(
         row=row,
         target=target,
@@ -149,9 +160,9 @@ def summarise(
         p99_ms=percentile(latencies, 99) / 1e6,
         errors=sum(tally.errors for tally in tallies),
         first_error=errors[0] if errors else "",
-        client_cpu_us_per_op=sum(t.client_cpu_s for t in tallies) * 1e6 / count if count else 0.0,
-        server_cpu_us_per_op=server_us,
-        server_rss_max_mib=after.rss_max_mib if after is not None else None,
+        client_cpu_us_per_op=sum(tally.cpu.client_s for tally in tallies) * 1e6 / metered,
+        server_cpu_us_per_op=server_us if watched else None,
+        server_rss_max_mib=max(t.cpu.server_rss_max_mib for t in tallies) if watched else None,
         note="; ".join(sorted({tally.note for tally in tallies if tally.note})),
     )
 

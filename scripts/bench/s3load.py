@@ -23,7 +23,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape, unescape
 
 from client import Client, Pool, Request, run_clients
-from measure import Measurement, Tally, server_use, summarise
+from measure import Measurement, Tally, summarise
 from signing import Endpoint, Signer
 
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "": 1}
@@ -123,8 +123,7 @@ class Target:
         ]
         # What earlier rows left dirty must not be written back at this one's expense.
         os.sync()
-        before = server_use(pids)
-        tallies = self._run_clients(clients, self._run.warmup_s, self._run.seconds)
+        tallies = self._run_clients(clients, self._run.warmup_s, self._run.seconds, pids)
         for tally in tallies:
             if row.unit == "MiB/s":
                 tally.amount *= row.size_bytes / (1 << 20)
@@ -135,8 +134,6 @@ class Target:
             round_index=round_index,
             clients=row.clients,
             unit=row.unit,
-            before=before,
-            after=server_use(pids),
         )
 
     def clean(self) -> None:
@@ -150,12 +147,16 @@ class Target:
                 sys.exit(f"{self.label}: {tally.first_error}")
 
     def _run_clients(
-        self, clients: Sequence[Callable[[], Client]], warmup_s: float, seconds: float
+        self,
+        clients: Sequence[Callable[[], Client]],
+        warmup_s: float,
+        seconds: float,
+        pids: Sequence[int] = (),
     ) -> list[Tally]:
         run = self._run
         return run_clients(
             self.endpoint, run.pool, clients,
-            processes=run.processes, warmup_s=warmup_s, seconds=seconds,
+            processes=run.processes, warmup_s=warmup_s, seconds=seconds, server_pids=pids,
         )  # fmt: skip
 
     def _once(self, method: str, path: str) -> Client:
