@@ -1,0 +1,110 @@
+"""Every setting there is: its section, name, type, default and limits.
+
+`systemd/twofold.toml` tells each one's reason to the reader who sets it; a test keeps the two in
+step. Sizes are in bytes, times in seconds. Frozen: parsed once by `daemon.config`, handed down as
+small values, read from nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class PoolSettings(Struct, frozen=True, kw_only=True):
+    """The drives, and how bytes are laid on them.
+
+    drives: folders, one to a drive; ranges like /data/d{1...4} are written out.
+    allow_single_copy: go on writing when a single drive of several is left.
+    io_deadline_s: a read or write that takes longer fences its drive; flush_deadline_s: a flush.
+    """
+
+    drives: list[Name] = []
+    allow_single_copy: bool = False
+    stripe_bytes: Annotated[int, Meta(ge=64 << 10, le=16 << 20)] = 1 << 20
+    segment_bytes: Annotated[int, Meta(ge=16 << 20, le=64 << 30)] = 1 << 30
+    io_deadline_s: Seconds = 30.0
+    flush_deadline_s: Seconds = 60.0
+
+
+class MetadataSettings(Struct, frozen=True, kw_only=True):
+    """The database.
+
+    inline_max_bytes: objects up to this size live in it. cache_bytes: its page cache.
+    flush_interval_s: unflushed changes are made durable at least this often.
+    """
+
+    inline_max_bytes: Annotated[int, Meta(ge=0, le=64 << 10)] = 16 << 10
+    cache_bytes: Annotated[int, Meta(ge=1 << 20, le=64 << 30)] = 64 << 20
+    flush_interval_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
+
+
+class S3Settings(Struct, frozen=True, kw_only=True):
+    """The S3 endpoint.
+
+    domains: names below which the first label is a bucket (virtual-host style).
+    server: http1 is our own; hypercorn comes later, for HTTP/2.
+    """
+
+    listen: list[Name] = ["127.0.0.1:9000"]
+    region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}$")] = "us-east-1"
+    domains: list[Name] = []
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    server: Literal["http1"] = "http1"
+
+
+class ConsoleSettings(Struct, frozen=True, kw_only=True):
+    """The port for people and probes: status page and health. listen: [] for none."""
+
+    listen: list[Name] = ["127.0.0.1:9001"]
+
+
+class MountSettings(Struct, frozen=True, kw_only=True):
+    """The POSIX mount. path: an existing folder, "" for no mount.
+
+    allow_other: users other than the daemon's may use it, by their permissions.
+    """
+
+    path: str = ""
+    allow_other: bool = True
+
+
+class StateSettings(Struct, frozen=True, kw_only=True):
+    """What the daemon keeps beside the drives.
+
+    root_key_file: "" for root.key in the folder. control_socket: "" for control.sock there.
+    """
+
+    folder: Name = "/var/lib/twofold"
+    root_key_file: str = ""
+    control_socket: str = ""
+
+
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """One-line records on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class StopSettings(Struct, frozen=True, kw_only=True):
+    """deadline_s: how long requests under way may take to finish at SIGTERM."""
+
+    deadline_s: Seconds = 30.0
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All sections. Where a value came from (file, environment, command line) no longer shows."""
+
+    pool: PoolSettings = PoolSettings()
+    metadata: MetadataSettings = MetadataSettings()
+    s3: S3Settings = S3Settings()
+    console: ConsoleSettings = ConsoleSettings()
+    mount: MountSettings = MountSettings()
+    state: StateSettings = StateSettings()
+    log: LogSettings = LogSettings()
+    stop: StopSettings = StopSettings()
