@@ -10,8 +10,8 @@ and carry no S3 code: `s3api.payload` translates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 Header = tuple[bytes, bytes]
 Piece = bytes | bytearray | memoryview
@@ -51,7 +51,7 @@ class RequestStream(Protocol):
     content_length: int | None
     response_started: bool
 
-    async def receive_body(self) -> bytes | None:
+    async def receive_body(self) -> bytes | memoryview | None:
         """The next piece of the body, never empty, or None at its end (then always None).
 
         Sends "100 Continue" first if the client waits for it.
@@ -89,3 +89,92 @@ class RequestStream(Protocol):
     async def end_response(self) -> None:
         """Finish the response. Fewer bytes than content-length promised: the connection is cut."""
         ...
+
+
+def stream_of(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> RequestStream:
+    """The stream of an ASGI call: our server's own, or a wrapping of the three arguments."""
+    stream: RequestStream | None = scope.get("extensions", {}).get(EXTENSION)
+    return stream if stream is not None else AsgiStream(scope, receive, send)
+
+
+class AsgiStream:
+    """A RequestStream on any ASGI 3 server."""
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"].partition(b"?")[0]
+        self.query_string: bytes = scope["query_string"]
+        self.headers: list[Header] = list(scope["headers"])
+        self.content_length: int | None = 0
+        self.response_started = False
+        self._receive = receive
+        self._send = send
+        self._body_ended = False
+        self._pending = memoryview(b"")
+        for name, value in self.headers:
+            if name == b"content-length":
+                self.content_length = int(value)
+            elif name == b"transfer-encoding" or (
+                name == b":authority" and self.content_length == 0
+            ):
+                self.content_length = None
+
+    async def receive_body(self) -> bytes | memoryview | None:
+        if self._pending:
+            piece, self._pending = self._pending, memoryview(b"")
+            return piece
+        while not self._body_ended:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected("The peer closed before the end of its body.")
+            self._body_ended = not message.get("more_body", False)
+            body: bytes = message.get("body", b"")
+            if body:
+                return body
+        return None
+
+    async def receive_body_into(self, buffer: memoryview) -> int:
+        piece = await self.receive_body()
+        if piece is None:
+            return 0
+        count = min(len(piece), len(buffer))
+        view = memoryview(piece)
+        buffer[:count] = view[:count]
+        self._pending = view[count:]
+        return count
+
+    async def respond(
+        self, status: int, headers: Sequence[Header], body: Piece | Sequence[Piece] = b""
+    ) -> None:
+        pieces = [body] if isinstance(body, bytes | bytearray | memoryview) else list(body)
+        if not any(name == b"content-length" for name, _ in headers) and status not in (204, 304):
+            length = b"%d" % sum(map(len, pieces))
+            headers = [*headers, (b"content-length", length)]
+        await self.start_response(status, headers)
+        if self.method != "HEAD":
+            await self.send_body(*pieces)
+        await self.end_response()
+
+    async def start_response(self, status: int, headers: Sequence[Header]) -> None:
+        self.response_started = True
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": list(headers)}
+        )
+
+    async def send_body(self, *pieces: Piece) -> None:
+        for piece in pieces or (b"",):
+            await self._send(
+                {"type": "http.response.body", "body": bytes(piece), "more_body": True}
+            )
+
+    async def end_response(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
