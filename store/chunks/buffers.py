@@ -31,4 +31,5 @@ def tune_allocator() -> bool:
         (_M_TOP_PAD, _TOP_PAD_BYTES),
         (_M_ARENA_MAX, 1),
     )
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    taken = [mallopt(name, value) for name, value in settings]
+    return all(taken)

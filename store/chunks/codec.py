@@ -14,7 +14,7 @@ Concurrency: any thread. pyeclib holds the GIL while it works (some 160 us per M
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from pyeclib.ec_iface import ECDriver
 
@@ -28,7 +28,7 @@ class Codec:
     """The code of one geometry."""
 
     def __init__(self, k: int, m: int) -> None:
-        assert k >= 1 and m >= 0 and k + m <= MAX_SHARDS, (k, m)
+        assert 1 <= k <= k + m <= MAX_SHARDS, (k, m)
         self.k = k
         self.m = m
         coded = k > 1 and m > 0
@@ -50,7 +50,8 @@ class Codec:
 
     def rebuild(self, intact: Mapping[int, Buffer], wanted: Sequence[int]) -> dict[int, Buffer]:
         """The shards `wanted`, none of them intact, from k intact ones of equal length."""
-        assert len(intact) >= self.k and not intact.keys() & set(wanted), (intact.keys(), wanted)
+        assert len(intact) >= self.k, intact.keys()
+        assert not intact.keys() & set(wanted), (intact.keys(), wanted)
         if self.k == 1:
             copy = next(iter(intact.values()))
             return dict.fromkeys(wanted, copy)
@@ -70,7 +71,7 @@ class Codec:
         return [shard[:_LIBRARY_HEADER_BYTES] for shard in coded]
 
 
-@lru_cache(maxsize=None)
+@cache
 def codec(k: int, m: int) -> Codec:
     """The codec of a geometry; at most 136 of them exist."""
     return Codec(k, m)

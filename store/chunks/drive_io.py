@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.chunks.errors import LabelError
+from store.chunks.errors import DriveBusy
 from store.chunks.label import FOLDER, META, SEGMENTS, Label, open_directory, read_label
 from store.chunks.label import write_label as replace_label
 from store.chunks.types import Buffer, SegmentId
@@ -58,10 +58,12 @@ class Probe:
     """What a look at the drive's path shows. Sizes in bytes.
 
     label: None when there is none. attached: whether our handles are of the folder seen.
+    device: number of the file system, equal for drives that share one.
     """
 
     label: Label | None
     attached: bool
+    device: int
     read_only: bool
     total_bytes: int
     free_bytes: int
@@ -72,6 +74,7 @@ class StoredMember:
     """A member file found on the drive. allocated_bytes: what it takes of the file system."""
 
     segment: SegmentId
+    size_bytes: int
     allocated_bytes: int
 
 
@@ -95,7 +98,7 @@ class DriveIO:
     def attach(self) -> Label | None:
         """Take handles and the lock; the label, or None (and nothing taken) without one.
 
-        Raises LabelError when it is unreadable or another daemon holds the drive.
+        Raises LabelError when it is unreadable, DriveBusy when another daemon holds the drive.
         """
         folder = Handle(open_directory(self.path / FOLDER))
         label = read_label(folder.fd)
@@ -119,6 +122,7 @@ class DriveIO:
         return Probe(
             label=read_label(folder.fd),
             attached=ours is not None and os.path.sameopenfile(ours.fd, folder.fd),
+            device=os.fstat(folder.fd).st_dev,
             read_only=bool(sizes.f_flag & os.ST_RDONLY),
             total_bytes=sizes.f_blocks * sizes.f_frsize,
             free_bytes=sizes.f_bavail * sizes.f_frsize,
@@ -175,9 +179,11 @@ class DriveIO:
                 for entry in entries:
                     stem, dot, suffix = entry.name.partition(".")
                     if dot and suffix == "seg" and len(stem) == 9:
-                        blocks = entry.stat(follow_symlinks=False).st_blocks
+                        status = entry.stat(follow_symlinks=False)
                         yield StoredMember(
-                            segment=SegmentId(int(stem, 16)), allocated_bytes=blocks * 512
+                            segment=SegmentId(int(stem, 16)),
+                            size_bytes=status.st_size,
+                            allocated_bytes=status.st_blocks * 512,
                         )
 
     # -- bytes -------------------------------------------------------------------------
@@ -252,7 +258,7 @@ class DriveIO:
         try:
             fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LabelError(f"{self.path}: is in use by another daemon") from error
+            raise DriveBusy(f"{self.path}: is in use by another daemon") from error
         return lock
 
     def _in_memory(self) -> bool:

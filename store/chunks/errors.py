@@ -5,6 +5,7 @@ ChunkError
 |- BelowWriteQuorum   too few drives are writable
 |- Unrecoverable      fewer than k shards of a stripe verify
 |- LabelError         a drive's label is missing, foreign, doubled or unreadable
+   |- DriveBusy       another daemon uses the drive
 """
 
 from __future__ import annotations
@@ -40,3 +41,7 @@ class Unrecoverable(ChunkError):
 
 class LabelError(ChunkError):
     """A drive's label is missing, foreign, doubled or unreadable. The text says which."""
+
+
+class DriveBusy(LabelError):
+    """Another daemon uses the drive."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from store.chunks.types import ALIGN_BYTES, Run, Segment, offset_of
+from store.chunks.types import ALIGN_BYTES, Run, RunId, Segment, offset_of, run_id
 
 HEADER_BYTES = ALIGN_BYTES
 BLOCK_BYTES = 64 << 10
@@ -72,6 +72,11 @@ def member_size(segment: Segment, payload: int) -> int:
     full, rest = divmod(payload, segment.stripe_size)
     size = full * full_record_size(segment)
     return size + record_size(rest, segment.k) if rest else size
+
+
+def run_id_at(segment: Segment, offset: int) -> RunId:
+    """The id of the segment's run at member `offset`."""
+    return run_id(segment.id, offset)
 
 
 def member_range(segment: Segment, run: Run) -> tuple[int, int]:

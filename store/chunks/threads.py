@@ -10,6 +10,7 @@ used for anything else afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import outcome
@@ -48,7 +49,7 @@ async def fan_out(calls: Sequence[Callable[[], T]], deadline_s: float) -> list[O
                 return  # The loop ended before a thread that it had given up.
 
     for index, call in enumerate(calls):
-        trio.lowlevel.start_thread_soon(call, lambda result, i=index: deliver(i, result))
+        trio.lowlevel.start_thread_soon(call, partial(deliver, index))
     with trio.CancelScope(shield=True, deadline=trio.current_time() + deadline_s):
         await done.wait()
     return list(outcomes)

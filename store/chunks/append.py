@@ -1,0 +1,245 @@
+"""A stream of bytes on its way into runs.
+
+The appender gathers pieces by reference until a stripe is full, writes up to two stripes at a
+time and collects them in order. When too few members took a stripe, it and all after it are
+gathered again and go to a new segment; so runs always hold whole, consecutive stripes.
+
+Invariants:
+  W1 a run counts a stripe only when it and all before it are written to a write quorum;
+  W2 pieces are kept until their stripe is counted;
+  W3 places that were written but not counted are given back by punching, never written again.
+Concurrency: one task uses an appender at a time; stripes are written by tasks of the service.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from store.chunks.errors import BelowWriteQuorum, NoSpace
+from store.chunks.geometry import member_size, record_size, run_id_at
+from store.chunks.placement import Lane
+from store.chunks.segment import OpenSegment
+from store.chunks.types import Buffer, Owner, Run
+from store.chunks.writer import Stripe, Writer
+
+_STRIPES_UNDER_WAY = 2
+_MAX_RESERVED_BYTES = 64 << 20
+_MAX_HINTED_BYTES = 256 << 20
+_MAX_DETOURS = 64
+
+
+class Draft:
+    """A run that is being written: reserved [start, limit), placed up to `next`."""
+
+    __slots__ = ("count", "limit", "missing", "next", "open", "size", "start")
+
+    def __init__(self, open_segment: OpenSegment, start: int, limit: int) -> None:
+        self.open = open_segment
+        self.start = start
+        self.next = start
+        self.limit = limit
+        self.count = 0
+        self.size = 0
+        self.missing = 0
+
+    def run(self) -> Run:
+        missing = self.missing | self.open.lost
+        return Run(id=run_id_at(self.open.segment, self.start), size=self.size, missing=missing)
+
+
+class LocalAppender:
+    """See `types.Appender`. Made by `LocalChunks.appender`."""
+
+    def __init__(self, writer: Writer, lane: Lane, owner: Owner, size_hint: int | None) -> None:
+        self._writer = writer
+        self._lane = lane
+        self._owner = owner
+        self._size_hint = size_hint
+        self._pieces: deque[Buffer] = deque()
+        self._gathered = 0
+        self._placed = 0
+        self._draft: Draft | None = None
+        self._drafts: list[Draft] = []
+        self._flight: deque[tuple[Draft, Stripe]] = deque()
+        self._waste: list[tuple[OpenSegment, int, int]] = []
+        self._detours = 0
+        self._reserved_records = 0
+        self._spent = False
+
+    # -- the protocol ------------------------------------------------------------------
+
+    async def append(self, piece: Buffer) -> None:
+        if self._spent:
+            raise RuntimeError("the appender is spent")
+        if not len(piece):
+            return
+        self._pieces.append(piece)
+        self._gathered += len(piece)
+        if self._gathered >= self._writer.stripe_bytes:
+            await self._pump(final=False)
+
+    async def finish(self, *, durable: bool) -> tuple[Run, ...]:
+        if self._spent:
+            raise RuntimeError("the appender is spent")
+        await self._pump(final=True)
+        self._close_draft()
+        if durable:
+            await self._flush()
+        runs = tuple(draft.run() for draft in self._drafts if draft.size)
+        self._spent = True
+        self._release()
+        return runs
+
+    async def abandon(self) -> None:
+        if self._spent:
+            return
+        self._spent = True
+        self._pieces.clear()
+        self._close_draft()
+        with trio.CancelScope(shield=True):
+            for _, stripe in self._flight:
+                await stripe.done.wait()
+        self._flight.clear()
+        for draft in self._drafts:
+            self._waste.append((draft.open, draft.start, draft.next))
+        self._release()
+
+    # -- stripes -----------------------------------------------------------------------
+
+    async def _pump(self, *, final: bool) -> None:
+        """Write what is gathered: full stripes, and at the end also the rest."""
+        while True:
+            while self._gathered:
+                await self._collect(_STRIPES_UNDER_WAY - 1)
+                draft = await self._room()
+                full = draft.open.segment.stripe_size
+                if self._gathered < full and not final:
+                    return
+                await self._launch(draft, min(self._gathered, full))
+            if not final:
+                return
+            await self._collect(0)
+            if not self._gathered:
+                return
+
+    async def _launch(self, draft: Draft, size: int) -> None:
+        k = draft.open.segment.k
+        stripe = Stripe(
+            pieces=self._cut(size),
+            payload=size,
+            run=run_id_at(draft.open.segment, draft.start),
+            index=draft.count,
+            offset=draft.next,
+            owner=Owner(inode=self._owner.inode, offset=self._owner.offset + self._placed),
+        )
+        await self._writer.admit(stripe)
+        draft.count += 1
+        draft.next += record_size(size, k)
+        self._placed += size
+        self._flight.append((draft, stripe))
+        self._writer.start(draft.open, stripe)
+
+    async def _collect(self, left: int) -> None:
+        """Wait until no more than `left` stripes are under way, counting those written (W1)."""
+        while len(self._flight) > left:
+            draft, stripe = self._flight[0]
+            await stripe.done.wait()
+            if stripe.crash is not None:
+                raise stripe.crash
+            if not stripe.written:
+                await self._take_back()
+                continue
+            self._flight.popleft()
+            draft.size += stripe.payload
+            draft.missing |= stripe.missing
+
+    async def _take_back(self) -> None:
+        """The oldest stripe was not written: gather it and all after it again."""
+        self._detours += 1
+        if self._detours > _MAX_DETOURS:
+            raise NoSpace
+        for _, stripe in self._flight:
+            await stripe.done.wait()
+        for draft, stripe in reversed(self._flight):
+            self._pieces.extendleft(reversed(stripe.pieces))
+            self._gathered += stripe.payload
+            self._placed -= stripe.payload
+            size = record_size(stripe.payload, draft.open.segment.k)
+            self._waste.append((draft.open, stripe.offset, stripe.offset + size))
+        self._flight.clear()
+        self._close_draft()
+
+    def _cut(self, size: int) -> list[Buffer]:
+        """The first `size` gathered bytes."""
+        cut: list[Buffer] = []
+        self._gathered -= size
+        while size:
+            piece = self._pieces.popleft()
+            if len(piece) > size:
+                view = memoryview(piece)
+                self._pieces.appendleft(view[size:])
+                piece = view[:size]
+            cut.append(piece)
+            size -= len(piece)
+        return cut
+
+    # -- places ------------------------------------------------------------------------
+
+    async def _room(self) -> Draft:
+        """A draft with room for the next stripe, in a segment that isn't sealed."""
+        draft = self._draft
+        if draft is not None and not draft.open.sealed:
+            if draft.next + draft.open.record <= draft.limit:
+                return draft
+            draft.limit = draft.open.extend(draft.limit, self._wanted(draft.open))
+            if draft.next + draft.open.record <= draft.limit:
+                return draft
+        self._close_draft()
+        while True:
+            found = await self._writer.placement.open_in(self._lane)
+            place = found.reserve(self._wanted(found))
+            if place is not None:
+                break
+        self._draft = Draft(found, *place)
+        self._drafts.append(self._draft)
+        found.users += 1
+        return self._draft
+
+    def _wanted(self, found: OpenSegment) -> int:
+        """How much to reserve in each member: what was announced, else ever more."""
+        segment = found.segment
+        if self._size_hint is not None:
+            left = min(self._size_hint - self._placed, _MAX_HINTED_BYTES)
+            if left > 0:
+                return max(member_size(segment, left), found.record)
+        most = _MAX_RESERVED_BYTES // segment.stripe_size
+        self._reserved_records = max(1, min(self._reserved_records * 2, most))
+        return self._reserved_records * found.record
+
+    def _close_draft(self) -> None:
+        """Nothing more goes to this draft: its tail is given back."""
+        draft, self._draft = self._draft, None
+        if draft is None:
+            return
+        if draft.next < draft.limit and not draft.open.give_back(draft.next, draft.limit):
+            self._waste.append((draft.open, draft.next, draft.limit))
+        draft.limit = draft.next
+
+    def _release(self) -> None:
+        """Give back what isn't part of a run, and let sealed segments close."""
+        self._writer.reclaim(self._waste)
+        self._waste = []
+        self._writer.release([draft.open for draft in self._drafts])
+
+    # -- durability --------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        """Flush the runs; raises BelowWriteQuorum when too few members hold one."""
+        for found in {draft.open for draft in self._drafts}:
+            await self._writer.flush(found)
+        for draft in self._drafts:
+            held = draft.open.held_by(draft.missing)
+            if held < draft.open.quorum:
+                raise BelowWriteQuorum(held, draft.open.quorum)

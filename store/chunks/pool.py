@@ -1,0 +1,243 @@
+"""The drives of one store, found by their labels.
+
+Invariants:
+  P1 the highest epoch among the labels present says who belongs to the pool; a drive with a
+     lower one is stale;
+  P2 a folder without a label is never written to: it counts as gone, whether it is a new drive
+     or the bare mount point of an absent one;
+  P3 ids of segments are taken from blocks that the labels of all writable drives were durably
+     told of first, so no id is given out twice, whichever m drives are lost.
+Concurrency: `open_drives` blocks and runs before the loop or in a thread; the rest on the loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import outcome
+import trio
+
+from store.chunks.config import ChunkConfig
+from store.chunks.drive import Drive
+from store.chunks.drive_io import DriveIO
+from store.chunks.errors import BelowWriteQuorum, DriveBusy, LabelError
+from store.chunks.geometry import default_parity
+from store.chunks.label import Label, Member
+from store.chunks.threads import Hung, fan_out
+from store.chunks.types import DriveId, DriveState, SegmentId
+
+_ID_BLOCK = 1024
+
+
+class Pool:
+    """The drives of one store, in the order they were given."""
+
+    def __init__(self, label: Label, drives: Sequence[Drive]) -> None:
+        self.store = label.store
+        self.epoch = label.epoch
+        self.parity = default_parity(len(drives)) if label.parity is None else label.parity
+        self.drives = tuple(drives)
+        self.by_id = {drive.id: drive for drive in drives}
+        self._label = label
+        self._config = ChunkConfig()
+        self._write_lock = trio.Lock()
+        self._next_segment = label.next_segment
+        self._end_of_ids = label.next_segment
+
+    def use(self, config: ChunkConfig) -> None:
+        """Take the settings. Before any I/O."""
+        self._config = config
+        for drive in self.drives:
+            drive.use(config)
+
+    def close(self) -> None:
+        """Let go of all drives and their locks."""
+        for drive in self.drives:
+            drive.forget_handles()
+            drive.io.detach()
+
+    # -- ids of segments ---------------------------------------------------------------
+
+    async def take_segment_id(self, above: int = 0) -> SegmentId:
+        """An id that was never given out (P3), higher than `above`. Raises BelowWriteQuorum."""
+        async with self._write_lock:
+            taken = max(self._next_segment, above + 1)
+            if taken >= self._end_of_ids:
+                await self._write_labels(self.epoch, taken + _ID_BLOCK)
+                self._end_of_ids = taken + _ID_BLOCK
+            self._next_segment = taken + 1
+            return SegmentId(taken)
+
+    # -- epochs ------------------------------------------------------------------------
+
+    async def raise_epoch(self) -> int:
+        """Tell all drives that remain that others were given up; the new epoch.
+
+        Drives that are not ONLINE or FULL keep theirs and are stale from now on.
+        Raises BelowWriteQuorum when no drive remains to be told.
+        """
+        async with self._write_lock:
+            raised = self.epoch + 1
+            await self._write_labels(raised, self._end_of_ids)
+            self.epoch = raised
+            for drive in self.drives:
+                drive.stale = drive.label is not None and drive.epoch < raised
+            return raised
+
+    async def rejoin(self, drive: Drive) -> None:
+        """Give a stale drive the pool's epoch: it may take new segments again.
+
+        Only after whoever else keeps copies on it has been told that they are out of date.
+        Raises LabelError when the drive can't be written.
+        """
+        async with self._write_lock:
+            label = self._label_of(drive.id, self.epoch, self._end_of_ids)
+            (result,) = await fan_out(
+                [partial(drive.io.write_label, label)], self._config.io_deadline_s
+            )
+            if not isinstance(result, outcome.Value):
+                raise LabelError(f"{drive.io.path}: the label can't be written")
+            drive.label = label
+        await drive.check(self.epoch)
+
+    async def _write_labels(self, epoch: int, end_of_ids: int) -> None:
+        """Write these figures to all drives in use, durably; at least one must take them."""
+        drives = [
+            drive
+            for drive in self.drives
+            if drive.state in (DriveState.ONLINE, DriveState.FULL) and not drive.stale
+        ]
+        labels = [self._label_of(drive.id, epoch, end_of_ids) for drive in drives]
+        results = await fan_out(
+            [
+                partial(drive.io.write_label, label)
+                for drive, label in zip(drives, labels, strict=True)
+            ],
+            self._config.io_deadline_s,
+        )
+        told = 0
+        for drive, label, result in zip(drives, labels, results, strict=True):
+            if isinstance(result, Hung):
+                drive.note_hung("label")
+            elif isinstance(result, outcome.Error):
+                drive.note_write_error(result.error)
+            else:
+                drive.label = label
+                told += 1
+        if not told:
+            raise BelowWriteQuorum(0, 1)
+
+    def _label_of(self, drive: DriveId, epoch: int, end_of_ids: int) -> Label:
+        members = tuple(Member(drive=each.id, path=str(each.io.path)) for each in self.drives)
+        return replace(
+            self._label, drive=drive, epoch=epoch, next_segment=end_of_ids, members=members
+        )
+
+
+def open_drives(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    io: Callable[[Path], DriveIO] = DriveIO,
+    allow_missing: int | None = None,
+) -> Pool:
+    """Find the pool whose drives stand at `paths`, and take its locks.
+
+    Drives that are absent, empty or bare mount points are in the pool as OFFLINE. Up to m of
+    them may be so, or `allow_missing` if that is given.
+    Raises LabelError: no label at all, labels of several stores, a drive twice, a drive that
+    isn't in the pool, one in use by another daemon, too many missing.
+    """
+    ios = [io(Path(os.path.abspath(path))) for path in paths]
+    found: list[tuple[DriveIO, Label]] = []
+    causes: dict[Path, str] = {}
+    try:
+        for each in ios:
+            _find_label(each, found, causes)
+        newest = _agree(found, ios)
+        drives = _assemble(newest, found, ios, causes, io)
+        missing = [drive for drive in drives if drive.label is None]
+        pool = Pool(newest, drives)
+        if len(missing) > (pool.parity if allow_missing is None else allow_missing):
+            absent = ", ".join(f"{drive.io.path} ({drive.cause})" for drive in missing)
+            raise LabelError(f"{len(missing)} of {len(drives)} drives are missing: {absent}")
+    except BaseException:
+        for each in ios:
+            each.detach()
+        raise
+    return pool
+
+
+def _find_label(io: DriveIO, found: list[tuple[DriveIO, Label]], causes: dict[Path, str]) -> None:
+    """Attach to the drive at io's path; say why not when there is none."""
+    try:
+        label = io.attach()
+    except DriveBusy:
+        raise
+    except (LabelError, OSError) as error:
+        causes[io.path] = getattr(error, "strerror", None) or str(error)
+        return
+    if label is None:
+        causes[io.path] = "no label"
+    else:
+        found.append((io, label))
+
+
+def _agree(found: Sequence[tuple[DriveIO, Label]], ios: Sequence[DriveIO]) -> Label:
+    """The label that holds (P1), with the highest `next_segment` of all. Raises LabelError."""
+    if not found:
+        paths = ", ".join(str(io.path) for io in ios)
+        raise LabelError(f"no drive with a label at {paths}; run `twofold init` first")
+    stores = {label.store: io.path for io, label in found}
+    if len(stores) > 1:
+        listed = ", ".join(f"{path} ({store})" for store, path in stores.items())
+        raise LabelError(f"drives of several stores: {listed}")
+    newest = max((label for _, label in found), key=lambda label: label.epoch)
+    known = {member.drive for member in newest.members}
+    seen: dict[DriveId, Path] = {}
+    for io, label in found:
+        if label.drive in seen:
+            raise LabelError(f"{io.path} and {seen[label.drive]} have the same label")
+        if label.drive not in known:
+            raise LabelError(f"{io.path}: this drive was taken out of the pool")
+        seen[label.drive] = io.path
+    end_of_ids = max(label.next_segment for _, label in found)
+    return replace(newest, next_segment=end_of_ids)
+
+
+def _assemble(
+    newest: Label,
+    found: Sequence[tuple[DriveIO, Label]],
+    ios: Sequence[DriveIO],
+    causes: dict[Path, str],
+    io: Callable[[Path], DriveIO],
+) -> list[Drive]:
+    """A `Drive` for each member, those at `ios` in their order, then those at no path given."""
+    present = {label.drive: (each, label) for each, label in found}
+    absent = [member for member in newest.members if member.drive not in present]
+    drives_at: dict[Path, Drive] = {}
+    for drive_id, (each, label) in present.items():
+        drives_at[each.path] = Drive(drive_id, each, label)
+        drives_at[each.path].settle(each.probe(), newest.epoch)
+    free_ios = {each.path: each for each in ios if each.path not in drives_at}
+    # A path without a label stands for the member last seen there, or for any that is absent.
+    absent.sort(key=lambda member: Path(member.path) not in free_ios)
+    homeless: list[Drive] = []
+    for member in absent:
+        path = Path(member.path)
+        if path not in free_ios and free_ios:
+            path = next(iter(free_ios))
+        given = free_ios.pop(path, None)
+        cause = causes.get(path, "its path was not given")
+        drive = Drive(member.drive, given or io(path), None, cause=cause)
+        if given is None:
+            homeless.append(drive)
+        else:
+            drives_at[path] = drive
+    if free_ios:
+        path = next(iter(free_ios))
+        raise LabelError(f"{path}: has no label and the pool is complete without it")
+    return [drives_at[each.path] for each in ios if each.path in drives_at] + homeless

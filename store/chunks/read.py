@@ -1,0 +1,340 @@
+"""Reads runs back, verified, mending what is damaged or missing from parity.
+
+The quick way is `read_nowait`: data shards that are in the page cache are read and verified on
+the loop, without a thread. The other way reads in threads, one per drive, and when a fragment
+is missing, damaged, or its drive answers no more, reads the same columns of other shards and
+rebuilds. Checksum tables of verified headers are remembered, so that a small read takes just
+its 64 KiB blocks.
+
+Invariant: a byte is returned only from a block that verified, or from a rebuilding of k blocks
+that did (C3).
+Concurrency: the loop; `_fetch` also in threads. A thread given up as hung may still write into
+its buffer, so that buffer is not returned.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+
+import outcome
+
+from store.chunks.codec import codec
+from store.chunks.config import ChunkConfig
+from store.chunks.drive import Drive
+from store.chunks.drive_io import Handle
+from store.chunks.errors import Unrecoverable
+from store.chunks.events import ChunkEvent, FragmentDamaged
+from store.chunks.fragment import identity, verify_blocks, verify_header
+from store.chunks.geometry import HEADER_BYTES, Window, windows
+from store.chunks.pool import Pool
+from store.chunks.threads import Hung, fan_out
+from store.chunks.types import Buffer, Run, RunId, Segment, SegmentId, segment_of
+
+_MAX_TABLES = 16384
+_MAX_DAMAGED = 4096
+ReadCall = Callable[[Handle, Sequence[Buffer], int], int]
+Place = tuple[RunId, int, int]
+"""A fragment: run, stripe index, shard."""
+
+
+class Verdict(Enum):
+    """What became of a fetch."""
+
+    PENDING = "pending"
+    INTACT = "intact"
+    SHORT = "short"
+    DAMAGED = "damaged"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Fetch:
+    """Columns [low, high) of one shard of a stripe, into `part`."""
+
+    window: Window
+    shard: int
+    low: int
+    high: int
+    part: memoryview
+    verdict: Verdict = Verdict.PENDING
+
+
+class Reader:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        store: bytes,
+        pool: Pool,
+        segments: dict[SegmentId, Segment],
+        config: ChunkConfig,
+        report: Callable[[ChunkEvent], None],
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._segments = segments
+        self._config = config
+        self._report = report
+        self._tables: dict[Place, bytes] = {}
+        self._tables_lock = threading.Lock()
+        self._damaged: dict[Place, None] = {}
+
+    # -- the quick way -----------------------------------------------------------------
+
+    def read_nowait(self, run: Run, start: int, stop: int) -> list[Buffer] | None:
+        assert 0 <= start < stop <= run.size, (run, start, stop)
+        segment = self._segments[segment_of(run.id)]
+        found: list[Buffer] = []
+        for window in windows(segment, run, start, stop):
+            fetches, wanted = _plan(window)
+            for fetch in fetches:
+                if not self._fetch_nowait(segment, run, fetch):
+                    return None
+            found.append(wanted)
+        return found
+
+    def _fetch_nowait(self, segment: Segment, run: Run, fetch: Fetch) -> bool:
+        drive = self._pool.by_id.get(segment.members[fetch.shard])
+        if drive is None or not drive.readable:
+            return False
+        handle = drive.handle_nowait(segment.id)
+        if handle is None:
+            return False
+        try:
+            self._fetch(drive.io.read_nowait, handle, segment, run, fetch)
+        except OSError:
+            return False  # Not in the page cache, or an error that the slow way will meet again.
+        return fetch.verdict is Verdict.INTACT
+
+    # -- the other way -----------------------------------------------------------------
+
+    async def read(self, run: Run, start: int, stop: int) -> list[Buffer]:
+        assert 0 <= start < stop <= run.size, (run, start, stop)
+        segment = self._segments[segment_of(run.id)]
+        found: list[tuple[Window, list[Fetch], memoryview]] = []
+        for window in windows(segment, run, start, stop):
+            fetches, wanted = _plan(window)
+            found.append((window, fetches, wanted))
+        await self._fetch_all(segment, run, [fetch for _, each, _ in found for fetch in each])
+        read: list[Buffer] = []
+        for window, fetches, wanted in found:
+            if all(fetch.verdict is Verdict.INTACT for fetch in fetches):
+                read.append(wanted)
+            else:
+                read.append(await self._mend(segment, run, window, fetches))
+        return read
+
+    async def _mend(
+        self, segment: Segment, run: Run, window: Window, fetches: Sequence[Fetch]
+    ) -> memoryview:
+        """The wanted bytes of a stripe some of whose data shards could not be read."""
+        failed = [fetch for fetch in fetches if fetch.verdict is not Verdict.INTACT]
+        low = min(fetch.low for fetch in failed)
+        high = max(fetch.high for fetch in failed)
+        intact = await self._gather(segment, run, window, low, high, failed)
+        wanted = [fetch.shard for fetch in failed if fetch.shard not in intact]
+        rebuilt = codec(segment.k, segment.m).rebuild(intact, wanted) if wanted else {}
+        mended: list[Buffer] = []
+        for fetch in fetches:
+            if fetch.verdict is Verdict.INTACT:
+                mended.append(fetch.part)
+            else:
+                shard = rebuilt.get(fetch.shard) or intact[fetch.shard]
+                mended.append(memoryview(shard)[fetch.low - low : fetch.high - low])
+        first = window.shards().start * window.shard + fetches[0].low
+        return memoryview(b"".join(mended))[window.start - first : window.stop - first]
+
+    async def _gather(
+        self,
+        segment: Segment,
+        run: Run,
+        window: Window,
+        low: int,
+        high: int,
+        failed: Sequence[Fetch],
+    ) -> dict[int, Buffer]:
+        """Columns [low, high) of k intact shards of the stripe. Raises Unrecoverable.
+
+        First the shards of drives that are well, then whatever may still answer.
+        """
+        tried = {fetch.shard for fetch in failed}
+        intact: dict[int, Buffer] = {}
+        candidates = self._candidates(segment, run, tried)
+        while len(intact) < segment.k and candidates:
+            wanted = candidates[: segment.k - len(intact)]
+            candidates = candidates[len(wanted) :]
+            fetches = [
+                Fetch(
+                    window=window,
+                    shard=shard,
+                    low=low,
+                    high=high,
+                    part=memoryview(bytearray(high - low)),
+                )
+                for shard in wanted
+            ]
+            await self._fetch_all(segment, run, fetches, desperate=True)
+            for fetch in fetches:
+                if fetch.verdict is Verdict.INTACT:
+                    intact[fetch.shard] = fetch.part
+        if len(intact) < segment.k:
+            raise Unrecoverable(run.id, window.index, len(intact), segment.k)
+        return intact
+
+    def _candidates(self, segment: Segment, run: Run, tried: set[int]) -> list[int]:
+        """Shards to rebuild from, best first."""
+        well, last_resort = [], []
+        for shard, member in enumerate(segment.members):
+            drive = self._pool.by_id.get(member)
+            if drive is None or not drive.reachable or run.missing >> shard & 1:
+                continue
+            if shard not in tried and drive.readable:
+                well.append(shard)
+            elif not drive.readable:
+                last_resort.append(shard)
+        return well + last_resort
+
+    # -- fetching ----------------------------------------------------------------------
+
+    async def _fetch_all(
+        self, segment: Segment, run: Run, fetches: Sequence[Fetch], *, desperate: bool = False
+    ) -> None:
+        """Carry out `fetches`, in one thread per drive; their verdicts tell the rest."""
+        by_drive: dict[Drive, list[Fetch]] = {}
+        for fetch in fetches:
+            drive = self._pool.by_id.get(segment.members[fetch.shard])
+            if drive is None or run.missing >> fetch.shard & 1:
+                fetch.verdict = Verdict.FAILED
+            elif drive.readable or (desperate and drive.reachable):
+                by_drive.setdefault(drive, []).append(fetch)
+            else:
+                fetch.verdict = Verdict.FAILED
+        if not by_drive:
+            return
+        # Always in the same order, so that two reads can't wait for each other.
+        drives = sorted(by_drive, key=self._pool.drives.index)
+        borrower = object()
+        held: list[Drive] = []
+        try:
+            for drive in drives:
+                await drive.readers.acquire_on_behalf_of(borrower)
+                held.append(drive)
+            outcomes = await fan_out(
+                [partial(self._fetch_in_thread, d, segment, run, by_drive[d]) for d in drives],
+                self._config.io_deadline_s,
+            )
+        finally:
+            for drive in held:
+                drive.readers.release_on_behalf_of(borrower)
+        for drive, result in zip(drives, outcomes, strict=True):
+            self._judge(drive, result, run, by_drive[drive])
+
+    def _fetch_in_thread(
+        self, drive: Drive, segment: Segment, run: Run, fetches: Sequence[Fetch]
+    ) -> list[OSError]:
+        errors: list[OSError] = []
+        for fetch in fetches:
+            try:
+                handle = drive.handle(segment.id)
+                self._fetch(drive.io.read, handle, segment, run, fetch)
+            except OSError as error:
+                fetch.verdict = Verdict.FAILED
+                errors.append(error)
+        return errors
+
+    def _judge(
+        self,
+        drive: Drive,
+        result: outcome.Value[list[OSError]] | outcome.Error | Hung[list[OSError]],
+        run: Run,
+        fetches: Sequence[Fetch],
+    ) -> None:
+        """Count what went wrong on a drive, and settle the verdicts."""
+        if isinstance(result, Hung):
+            drive.note_hung("read")
+            for fetch in fetches:
+                # Even one that was intact: its thread is beyond control.
+                fetch.verdict = Verdict.FAILED
+            return
+        for error in result.unwrap():
+            drive.note_read_error(error)
+        for fetch in fetches:
+            if fetch.verdict in (Verdict.DAMAGED, Verdict.SHORT):
+                self._note_damage(drive, (run.id, fetch.window.index, fetch.shard))
+
+    def _note_damage(self, drive: Drive, place: Place) -> None:
+        if place in self._damaged:
+            return
+        if len(self._damaged) >= _MAX_DAMAGED:
+            del self._damaged[next(iter(self._damaged))]
+        self._damaged[place] = None
+        drive.damaged_fragments += 1
+        run, stripe, shard = place
+        self._report(FragmentDamaged(drive=drive.id, run=run, stripe=stripe, shard=shard))
+
+    def _fetch(
+        self, read: ReadCall, handle: Handle, segment: Segment, run: Run, fetch: Fetch
+    ) -> None:
+        """Read, verify and set the verdict. Raises OSError. In a thread, or quickly on the loop."""
+        window, part = fetch.window, fetch.part
+        place = (run.id, window.index, fetch.shard)
+        table = self._tables.get(place)
+        body = window.offset + HEADER_BYTES + fetch.low
+        if table is not None:
+            whole = read(handle, [part], body) == len(part)
+        else:
+            header = bytearray(HEADER_BYTES)
+            if fetch.low == 0:
+                whole = read(handle, [header, part], window.offset) == HEADER_BYTES + len(part)
+            else:
+                whole = read(handle, [header], window.offset) == HEADER_BYTES
+                whole = whole and read(handle, [part], body) == len(part)
+            if whole:
+                table = self._verify_header(segment, run, fetch, header)
+        if not whole:
+            fetch.verdict = Verdict.SHORT
+        elif table is not None and verify_blocks(table, fetch.low, part):
+            fetch.verdict = Verdict.INTACT
+        else:
+            fetch.verdict = Verdict.DAMAGED
+
+    def _verify_header(
+        self, segment: Segment, run: Run, fetch: Fetch, header: bytearray
+    ) -> bytes | None:
+        """The checksum table of a fragment's header if it is intact; remembered."""
+        window = fetch.window
+        known = identity(
+            self._store,
+            segment,
+            run.id,
+            window.index,
+            fetch.shard,
+            payload=window.payload,
+            size=window.shard,
+        )
+        table = verify_header(header, known)
+        if table is not None:
+            with self._tables_lock:
+                if len(self._tables) >= _MAX_TABLES:
+                    del self._tables[next(iter(self._tables))]
+                self._tables[run.id, window.index, fetch.shard] = table
+        return table
+
+
+def _plan(window: Window) -> tuple[list[Fetch], memoryview]:
+    """The fetches for a stripe's wanted bytes, and the view they will appear in."""
+    shards = window.shards()
+    size = window.shard
+    first = shards[0] * size + window.columns(shards[0])[0]
+    end = shards[-1] * size + window.columns(shards[-1])[1]
+    buffer = memoryview(bytearray(end - first))
+    fetches = []
+    for shard in shards:
+        low, high = window.columns(shard)
+        part = buffer[shard * size + low - first : shard * size + high - first]
+        fetches.append(Fetch(window=window, shard=shard, low=low, high=high, part=part))
+    return fetches, buffer[window.start - first : window.stop - first]

@@ -1,0 +1,156 @@
+"""Writes stripes, flushes segments and closes them: what all appenders share.
+
+A stripe under way holds its payload, a copy of it inside the codec and the parity, so their
+number is limited for the whole store, and an appender waits before it places the next.
+
+Concurrency: the loop; each stripe has a task of the service's nursery and one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import outcome
+import trio
+
+from store.chunks.config import ChunkConfig
+from store.chunks.placement import Placement
+from store.chunks.reclaim import Reclaimer
+from store.chunks.segment import OpenSegment
+from store.chunks.stripe import StripeJob
+from store.chunks.threads import Hung, fan_out
+from store.chunks.types import Buffer, Owner, RunId
+
+
+@dataclass(slots=True, kw_only=True)
+class Stripe:
+    """A stripe with its place. `written` and `missing` hold once `done` is set.
+
+    crash: an error of ours, to be raised where the stripe is waited for.
+    """
+
+    pieces: list[Buffer]
+    payload: int
+    run: RunId
+    index: int
+    offset: int
+    owner: Owner
+    done: trio.Event = field(default_factory=trio.Event)
+    written: bool = False
+    missing: int = 0
+    crash: BaseException | None = None
+
+
+class Writer:
+    """Shared by all appenders."""
+
+    def __init__(
+        self, store: bytes, placement: Placement, reclaimer: Reclaimer, config: ChunkConfig
+    ) -> None:
+        self.placement = placement
+        self.stripe_bytes = config.stripe_bytes
+        self.nursery: trio.Nursery | None = None
+        self._store = store
+        self._reclaimer = reclaimer
+        self._config = config
+        placement.on_sealed = self._close_if_done
+        self._under_way = trio.CapacityLimiter(config.stripes_in_flight)
+
+    def service(self) -> trio.Nursery:
+        """The nursery that owns background work."""
+        if self.nursery is None:
+            raise RuntimeError("LocalChunks.run() is not running")
+        return self.nursery
+
+    # -- stripes -----------------------------------------------------------------------
+
+    async def admit(self, stripe: Stripe) -> None:
+        """Wait until one more stripe may be under way. `start` must follow at once."""
+        await self._under_way.acquire_on_behalf_of(id(stripe))
+
+    def start(self, found: OpenSegment, stripe: Stripe) -> None:
+        """Write an admitted stripe in the background."""
+        self.service().start_soon(self._write, found, stripe)
+
+    async def _write(self, found: OpenSegment, stripe: Stripe) -> None:
+        live = found.live_members()
+        try:
+            if len(live) >= found.quorum:
+                await self._run_job(found, stripe, live)
+            else:
+                found.sealed = True
+        finally:
+            found.written += 1
+            self._under_way.release_on_behalf_of(id(stripe))
+            stripe.done.set()
+
+    async def _run_job(self, found: OpenSegment, stripe: Stripe, live: Sequence[int]) -> None:
+        size = found.record  # A short stripe takes less; growing early does no harm.
+        job = StripeJob(
+            found,
+            self._store,
+            stripe.run,
+            stripe.index,
+            stripe.offset,
+            stripe.owner,
+            stripe.pieces,
+            stripe.payload,
+            live,
+            found.grow(stripe.offset + size),
+        )
+        (result,) = await fan_out([job.run_in_thread], self._config.io_deadline_s)
+        if isinstance(result, outcome.Error):
+            stripe.crash = result.error
+            return
+        failed = dict(job.errors)
+        for shard, error in failed.items():
+            found.lose(shard)
+            found.drives[shard].note_write_error(error)
+        if isinstance(result, Hung):
+            job.abandoned = True
+            found.sealed = True
+            if job.position >= 0:
+                found.lose(job.position)
+                found.drives[job.position].note_hung("write")
+            return
+        written = [shard for shard in live if shard not in failed]
+        stripe.written = len(written) >= found.quorum
+        stripe.missing = (1 << len(found.drives)) - 1
+        for shard in written:
+            stripe.missing &= ~(1 << shard)
+
+    # -- flushing and closing ----------------------------------------------------------
+
+    async def flush(self, found: OpenSegment) -> None:
+        """Make everything written to the segment so far durable on all members not lost."""
+        await found.flush(self.service())
+        self._close_if_done(found)
+
+    def release(self, segments: Iterable[OpenSegment]) -> None:
+        """An appender is through with `segments` (one entry for each of its runs)."""
+        for found in segments:
+            found.users -= 1
+            self._close_if_done(found)
+
+    def _close_if_done(self, found: OpenSegment) -> None:
+        """Close a sealed segment that nobody appends to."""
+        if found.sealed and not found.users and not found.closing:
+            found.closing = True
+            self.service().start_soon(self._close, found)
+
+    async def _close(self, found: OpenSegment) -> None:
+        """Flush, cut members to their used size, forget the handles."""
+        await found.flush(self.service())
+        if found.lost:
+            self.placement.lost[found.segment.id] = found.lost
+        del self.placement.open[found.segment.id]
+        await self._reclaimer.cut(found)
+
+    def reclaim(self, ranges: Sequence[tuple[OpenSegment, int, int]]) -> None:
+        """Give member ranges back that no run holds, in the background."""
+        if ranges:
+            self.service().start_soon(
+                self._reclaimer.punch,
+                [(found.segment, start, stop) for found, start, stop in ranges],
+            )
