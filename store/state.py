@@ -9,7 +9,10 @@ Concurrency: one trio loop, no await inside any method.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import trio
 
 from metadb import buckets, inodes
 from metadb.engine import Engine
@@ -47,6 +50,13 @@ class InodeNumbers:
         if number >= self._ceiling:
             # Not remembered as kept: if this transaction rolls back, the next one writes again.
             buckets.set_setting(tx, "inode_ceiling", str(number + INODES_RESERVED))
+        return InodeId(number)
+
+    def take_kept(self) -> InodeId:
+        """A new number that is below the ceiling already kept."""
+        number = self._next
+        assert number < self._ceiling, (number, self._ceiling)
+        self._next += 1
         return InodeId(number)
 
     def keep(self, tx: Tx) -> None:
@@ -147,8 +157,23 @@ class State:
     numbers: InodeNumbers = field(default_factory=InodeNumbers)
     pins: Pins = field(default_factory=Pins)
     readers: Readers = field(default_factory=Readers)
+    nursery: trio.Nursery = field(init=False)
     invalidator: Invalidator | None = None
     inode_count: int = 0
     store_id: str = ""
     # Runs named by committed rows whose bytes are not synced yet: the barrier syncs them first.
     unsynced: list[Run] = field(default_factory=list)
+
+    def new_inode(self) -> InodeId:
+        """A new inode number outside a transaction: for bytes that are written ahead of it."""
+        if self.numbers.running_low():
+            self.engine.transact(self.numbers.keep)
+            self.numbers.kept()
+        return self.numbers.take_kept()
+
+    async def tell_kernel(
+        self, entries: Sequence[tuple[InodeId, bytes]], inodes: Sequence[InodeId]
+    ) -> None:
+        """Have the mount forget what a change made untrue (rule R8). Shielded by its bound."""
+        if self.invalidator is not None:
+            await self.invalidator.invalidate(entries, inodes)

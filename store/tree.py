@@ -111,10 +111,10 @@ def make_directory(
     return row
 
 
-def new_file(state: State, tx: Tx, bucket: InodeId, now: int, mode: int) -> InodeRow:
+def new_file(state: State, number: InodeId, bucket: InodeId, now: int, mode: int) -> InodeRow:
     """The row (not yet inserted) of a new inode that is no directory, owned by default."""
     return InodeRow(
-        id=state.numbers.take(tx),
+        id=number,
         bucket=bucket,
         mode=mode,
         uid=state.config.uid,

@@ -1,0 +1,216 @@
+"""Listings: keys in byte order, rolled up by a delimiter, page by page (rules R4, R12, R15).
+
+A directory's entries are kept sorted as S3 sorts (metadb.dentries), so a walk in preorder *is*
+byte order of whole keys; with the delimiter '/' a page is one range of one directory.
+Concurrency: each database page is one read on the loop, with a checkpoint between pages, so a
+listing is consistent within 500 entries, and nothing waits long behind it.
+Source: Amazon S3 API reference, ListObjectsV2.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import trio
+
+from metadb import dentries
+from metadb.records import EntryRow, InodeId
+from metadb.statements import Tx
+from store import tree
+from store.objects import stat_of
+from store.resolve import is_object, visible
+from store.state import State
+from store.types import ListPage, ObjectStat, decode_meta
+
+_PAGE_ROWS = 500
+# Above every byte of UTF-8: `key + _PAST` is behind all keys that start with `key`.
+_PAST = b"\xff"
+
+
+class _Start(NamedTuple):
+    """Where the walk of a directory begins: first name, or descend into a child first."""
+
+    name: bytes
+    inside: bytes | None
+
+
+def _start(path: bytes, prefix: bytes, after: bytes) -> _Start | None:
+    """Where to begin in the directory `path` ('' or ending in '/'); None: nothing is left there.
+
+    Only keys that start with `prefix` and lie behind `after` count.
+    """
+    low = max(prefix, after)
+    if not low.startswith(path):
+        return _Start(b"", None) if low < path else None
+    head, slash, _ = low[len(path) :].partition(b"/")
+    if slash:
+        return _Start(head + b"/", head + b"/")
+    return _Start(head, None)
+
+
+class Listing:
+    """Listings as the S3 face sees them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def objects(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        after: str = "",
+        limit: int = 1000,
+    ) -> ListPage:
+        """Up to `limit` keys and common prefixes behind `after`, in byte order.
+
+        after: a key, or a common prefix of an earlier page (all below it is skipped then).
+        Raises NoSuchBucket.
+        """
+        number = self._state.engine.read(tree.bucket_id, bucket)
+        if limit <= 0:
+            return ListPage(entries=[], next=None)
+        raw = prefix.encode(errors="surrogateescape")
+        behind = after.encode(errors="surrogateescape")
+        entries: list[ObjectStat | str] = []
+        if delimiter == "/":
+            entries = await self._one_level(number, raw, behind, limit + 1)
+        elif delimiter:
+            entries = await self._rolled_up(number, raw, delimiter.encode(), behind, limit + 1)
+        else:
+            async for stat_ in self._walk(number, raw, behind):
+                entries.append(stat_)
+                if len(entries) > limit:
+                    break
+        more = len(entries) > limit
+        del entries[limit:]
+        last = entries[-1] if more else None
+        return ListPage(entries=entries, next=last if last is None else _text(last))
+
+    async def _one_level(
+        self, bucket: InodeId, prefix: bytes, after: bytes, limit: int
+    ) -> list[ObjectStat | str]:
+        """Entries of the one directory that `prefix` points into: leaves and common prefixes."""
+        path = prefix[: prefix.rfind(b"/") + 1]
+        stem = prefix[len(path) :]
+        directory = self._state.engine.read(_descend, bucket, path)
+        start = _start(path, prefix, after)
+        if directory is None or start is None:
+            return []
+        entries: list[ObjectStat | str] = []
+        name = start.name
+        if start.inside is not None and after.startswith(path + start.inside):
+            # `after` is a common prefix that was given already, or a key below one.
+            given = after == path + start.inside
+            if given or not await self._any_behind(bucket, path + start.inside, after):
+                name += b"\0"
+        while len(entries) < limit:
+            rows = self._state.engine.read(dentries.page, directory, name, _PAGE_ROWS)
+            for row in rows:
+                if not row.name.startswith(stem):
+                    return entries
+                key = path + row.name
+                if row.name.endswith(b"/"):
+                    entries.append(key.decode())
+                elif key > after and (one := self._entry(bucket, key, row)) is not None:
+                    entries.append(one)
+                if len(entries) >= limit:
+                    return entries
+            if len(rows) < _PAGE_ROWS:
+                return entries
+            name = rows[-1].name + b"\0"
+            await trio.lowlevel.checkpoint()
+        return entries
+
+    async def _any_behind(self, bucket: InodeId, prefix: bytes, after: bytes) -> bool:
+        async for _ in self._walk(bucket, prefix, after):
+            return True
+        return False
+
+    async def _rolled_up(
+        self, bucket: InodeId, prefix: bytes, delimiter: bytes, after: bytes, limit: int
+    ) -> list[ObjectStat | str]:
+        """Any delimiter: walk the keys, and jump behind each common prefix that shows up."""
+        entries: list[ObjectStat | str] = []
+        if delimiter in after[len(prefix) :] and after.endswith(delimiter):
+            after += _PAST
+        while len(entries) < limit:
+            jump = None
+            async for one in self._walk(bucket, prefix, after):
+                key = one.key.encode()
+                cut = key.find(delimiter, len(prefix))
+                if cut >= 0:
+                    common = key[: cut + len(delimiter)]
+                    entries.append(common.decode())
+                    jump = common + _PAST
+                    break
+                entries.append(one)
+                if len(entries) >= limit:
+                    break
+            if jump is None:
+                return entries
+            after = jump
+        return entries
+
+    async def _walk(
+        self, bucket: InodeId, prefix: bytes, after: bytes
+    ) -> AsyncIterator[ObjectStat]:
+        """All objects whose keys start with `prefix` and lie behind `after`, in byte order."""
+        path = prefix[: prefix.rfind(b"/") + 1]
+        top = self._state.engine.read(_descend, bucket, path)
+        start = _start(path, prefix, after)
+        if top is None or start is None:
+            return
+        # Directories under way, innermost last: (inode, path, next name to ask for).
+        stack = [(top, path, start.name)]
+        while stack:
+            directory, path, name = stack.pop()
+            rows = self._state.engine.read(dentries.page, directory, name, _PAGE_ROWS)
+            for row in rows:
+                key = path + row.name
+                if not key.startswith(prefix):
+                    return
+                if row.name.endswith(b"/"):
+                    below = _start(key, prefix, after)
+                    if below is not None:
+                        stack.append((directory, path, row.name + b"\0"))
+                        stack.append((row.inode, key, below.name))
+                        break
+                elif key > after and (one := self._entry(bucket, key, row)) is not None:
+                    yield one
+            else:
+                if len(rows) == _PAGE_ROWS:
+                    stack.append((directory, path, rows[-1].name + b"\0"))
+                    await trio.lowlevel.checkpoint()
+
+    def _entry(self, bucket: InodeId, key: bytes, row: EntryRow) -> ObjectStat | None:
+        """The listing's entry of a leaf, or None where it is no object."""
+        if row.etag is not None and stat.S_ISREG(row.mode):
+            return ObjectStat(
+                key=key.decode(),
+                inode=row.inode,
+                size=row.size,
+                etag=row.etag,
+                modified_ns=row.stored_ns,
+                version_id=row.version_id,
+                meta=decode_meta(row.meta),
+            )
+        if stat.S_ISLNK(row.mode):
+            target = self._state.engine.read(visible, bucket, key.split(b"/"))
+            if is_object(target):
+                assert target is not None
+                return stat_of(key.decode(), target)
+        return None
+
+
+def _text(entry: ObjectStat | str) -> str:
+    return entry if isinstance(entry, str) else entry.key
+
+
+def _descend(tx: Tx, bucket: InodeId, path: bytes) -> InodeId | None:
+    """The directory of a path that is '' or ends in '/', or None."""
+    place = tree.find(tx, bucket, path.split(b"/"))
+    return None if place is None else place.parent

@@ -1,0 +1,113 @@
+"""`Namespace`: the one interface both faces speak to, over an engine and a chunk store.
+
+Concurrency: one trio loop; `run` owns every task of the store (reading ahead, reclaim).
+"""
+
+from __future__ import annotations
+
+import stat
+
+import trio
+
+from metadb import buckets, inodes
+from metadb.engine import Engine
+from metadb.records import ROOT, InodeId, InodeRow
+from metadb.statements import Tx
+from store import reclaim
+from store.buckets import Buckets
+from store.chunks.types import ChunkStore, Run
+from store.events import Invalidator
+from store.listing import Listing
+from store.objects import Objects
+from store.state import State, StoreConfig, now_ns
+from store.uploads import Uploads
+
+
+class Namespace:
+    """Buckets, objects, uploads and files of one store."""
+
+    def __init__(
+        self, engine: Engine, chunks: ChunkStore, store_id: str, config: StoreConfig | None = None
+    ) -> None:
+        self._state = State(
+            engine=engine, chunks=chunks, config=config or StoreConfig(), store_id=store_id
+        )
+        self.buckets = Buckets(self._state)
+        self.objects = Objects(self._state)
+        self.listing = Listing(self._state)
+        self.uploads = Uploads(self._state)
+
+    def set_invalidator(self, invalidator: Invalidator | None) -> None:
+        """Have S3-born changes told to this mount (rule R8); None when it is unmounted."""
+        self._state.invalidator = invalidator
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Recover, report started, then serve until cancelled.
+
+        Recovery: inode numbers go on above all that were given out, orphans are erased, the chunk
+        store adopts what rows name and reclaims the rest.
+        """
+        state = self._state
+        state.engine.before_flush(self._sync_runs)
+        state.engine.transact(_prepare, state)
+        while state.engine.transact(reclaim.erase_orphans, state):
+            await trio.lowlevel.checkpoint()
+        await reclaim.adopt(state)
+        async with trio.open_nursery() as nursery:
+            state.nursery = nursery
+            nursery.start_soon(reclaim.run, state)
+            task_status.started()
+
+    async def _sync_runs(self) -> None:
+        """Bytes before the rows that name them (E3): the barrier calls this at its start."""
+        state = self._state
+        if not state.unsynced:
+            return
+        runs: list[Run] = state.unsynced
+        state.unsynced = []
+        try:
+            await state.chunks.sync(runs)
+        except BaseException:
+            state.unsynced = runs + state.unsynced
+            raise
+
+
+def _prepare(tx: Tx, state: State) -> None:
+    state.numbers.load(tx)
+    if inodes.get(tx, ROOT) is None:
+        _make_root(tx, state)
+    state.inode_count = inodes.count(tx)
+    kept = buckets.setting_of(tx, "store_id")
+    if kept is None:
+        buckets.set_setting(tx, "store_id", state.store_id)
+    assert kept in (None, state.store_id), (kept, state.store_id)
+
+
+def _make_root(tx: Tx, state: State) -> None:
+    now = now_ns()
+    number = state.numbers.take(tx)
+    assert number == ROOT, number
+    inodes.insert(
+        tx,
+        InodeRow(
+            id=ROOT,
+            bucket=InodeId(0),
+            mode=stat.S_IFDIR | 0o755,
+            uid=state.config.uid,
+            gid=state.config.gid,
+            nlink=2,
+            size=0,
+            rdev=0,
+            atime_ns=now,
+            mtime_ns=now,
+            ctime_ns=now,
+            stored_ns=now,
+            content_version=0,
+            etag=None,
+            version_id=None,
+            meta=None,
+            target=None,
+            parent=None,
+            flags=0,
+        ),
+    )

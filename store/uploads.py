@@ -1,0 +1,411 @@
+"""Multipart uploads: parts are inodes without a name until Complete puts their extents together.
+
+Invariants: a part's bytes are durable before its row names them; Complete is one transaction
+that moves extents, never bytes, and repeats itself harmlessly (`completed`).
+Concurrency: any task. Source: Amazon S3 API reference, CompleteMultipartUpload, UploadPart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import stat
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from metadb import content, inodes, uploads
+from metadb.records import InodeId, InodeRow, PartRow, UploadRow
+from metadb.statements import Tx
+from store import reading, tree
+from store.buckets import drop_upload
+from store.errors import (
+    InvalidArgument,
+    InvalidPart,
+    InvalidPartOrder,
+    NoSuchUpload,
+    PartTooSmall,
+    PreconditionFailed,
+    TooLarge,
+)
+from store.names import split_key
+from store.objects import Told, publish, snapshot_of, stat_of
+from store.state import State, now_ns
+from store.translate import translated
+from store.types import (
+    ANY,
+    Body,
+    Buffer,
+    Digests,
+    ObjectMeta,
+    ObjectStat,
+    Part,
+    PartClaim,
+    Precondition,
+    Upload,
+    UploadPage,
+    decode_meta,
+    encode_meta,
+)
+from store.writing import OBJECT_BYTES_MAX, put_content, write_body
+
+PARTS_MAX = 10_000
+PART_BYTES_MIN = 5 << 20
+PART_BYTES_MAX = 5 << 30
+
+
+class Uploads:
+    """Multipart uploads as the S3 face sees them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def create(self, bucket: str, key: str, meta: ObjectMeta, owner: str = "") -> str:
+        """A new upload's id. Raises NoSuchBucket, InvalidKey, KeyTooLong."""
+        state = self._state
+        with translated(key):
+            upload_id: str = state.engine.transact(_create, bucket, key, meta, owner)
+            await state.engine.barrier()
+        return upload_id
+
+    def get(self, bucket: str, key: str, upload_id: str) -> Upload:
+        """Raises NoSuchBucket, NoSuchUpload."""
+        row = self._state.engine.read(_upload, bucket, key, upload_id)
+        return _told_upload(bucket, row)
+
+    async def put_part(
+        self, bucket: str, key: str, upload_id: str, number: int, body: Body
+    ) -> Part:
+        """Store one part; an earlier one of the same number is replaced.
+
+        number: 1 to 10,000. Raises NoSuchUpload, InvalidArgument, TooLarge, NoSpace, Unavailable,
+        and whatever the body raises.
+        """
+        state = self._state
+        if not 1 <= number <= PARTS_MAX:
+            raise InvalidArgument(number, "part numbers are 1 to 10,000")
+        if body.size is not None and body.size > PART_BYTES_MAX:
+            raise TooLarge(body.size)
+        state.engine.read(_upload, bucket, key, upload_id)
+        inode = state.new_inode()
+        written = await write_body(state, body, inode, inline_max_bytes=-1)
+
+        def store(tx: Tx) -> PartRow:
+            upload = _upload(tx, bucket, key, upload_id)
+            row = _new_part(tx, state, upload, inode, written.size)
+            put_content(tx, state, inode, written)
+            return _set_part(tx, state, upload, number, row, written.digests)
+
+        with translated(key):
+            part = state.engine.transact(store)
+            await state.engine.barrier()
+        return _told_part(part)
+
+    async def copy_part(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: tuple[str, str],
+        start: int,
+        stop: int,
+        *,
+        source_etag: str,
+    ) -> Part:
+        """Bytes [start, stop) of another object as a part.
+
+        The bytes are read once for their MD5 and written anew. Raises like `put_part`, NoSuchKey,
+        PreconditionFailed when the source changed, InvalidArgument for a range outside of it.
+        """
+        state = self._state
+        row, snapshot = state.engine.read(snapshot_of, *source)
+        if row.etag != source_etag:
+            raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
+        if not 0 <= start <= stop <= row.size:
+            raise InvalidArgument(f"{start}-{stop}", "the source is shorter")
+        token = state.readers.begin()
+        try:
+            body = _CopiedBody(state, snapshot, start, stop)
+            return await self.put_part(bucket, key, upload_id, number, body)
+        finally:
+            state.readers.end(token)
+
+    def parts(
+        self, bucket: str, key: str, upload_id: str, after: int = 0, limit: int = 1000
+    ) -> list[Part]:
+        """Up to `limit` parts with number > after. Raises NoSuchUpload."""
+        read = self._state.engine.read
+        read(_upload, bucket, key, upload_id)
+        return [_told_part(row) for row in read(uploads.parts, upload_id, after, limit)]
+
+    async def complete(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        claims: Sequence[PartClaim],
+        *,
+        precondition: Precondition = ANY,
+        checksums: dict[str, str] | None = None,
+        checksum_type: str = "",
+    ) -> ObjectStat:
+        """Publish the claimed parts, in order, as the object; all others are dropped.
+
+        checksums, checksum_type: what the face computed of the parts, kept with the object.
+        Raises NoSuchUpload, InvalidPart, InvalidPartOrder, PartTooSmall, TooLarge,
+        InvalidArgument (no parts), PreconditionFailed.
+        """
+        state = self._state
+        with translated(key):
+            row, told = state.engine.transact(
+                _complete,
+                state,
+                (bucket, key, upload_id),
+                claims,
+                precondition,
+                checksums or {},
+                checksum_type,
+            )
+            await state.engine.barrier()
+        await state.tell_kernel(told.entries, told.inodes)
+        return stat_of(key, row)
+
+    async def abort(self, bucket: str, key: str, upload_id: str) -> None:
+        """Drop the upload and its parts. Raises NoSuchUpload."""
+        state = self._state
+
+        def drop(tx: Tx) -> None:
+            drop_upload(tx, state, _upload(tx, bucket, key, upload_id).id)
+
+        with translated(key):
+            state.engine.transact(drop)
+            await state.engine.barrier()
+
+    async def page(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        after: tuple[str, str] = ("", ""),
+        limit: int = 1000,
+    ) -> UploadPage:
+        """Up to `limit` uploads and common prefixes behind (key, upload id), by key and time."""
+        read = self._state.engine.read
+        number = read(tree.bucket_id, bucket)
+        position = (after[0].encode(), after[1] or "\U0010ffff" * bool(after[0]))
+        if position[0] < prefix.encode():
+            position = (prefix.encode(), "")
+        entries: list[Upload | str] = []
+        marks: list[tuple[str, str]] = []
+        while len(entries) <= limit:
+            rows = read(uploads.page, number, position, limit + 1)
+            for row in rows:
+                position = (row.key, row.id)
+                text = row.key.decode()
+                if not text.startswith(prefix):
+                    return UploadPage(entries=entries, next=None)
+                cut = text.find(delimiter, len(prefix)) if delimiter else -1
+                if cut < 0:
+                    entries.append(_told_upload(bucket, row))
+                    marks.append((text, row.id))
+                elif (common := text[: cut + len(delimiter)]) <= after[0]:
+                    continue
+                else:
+                    entries.append(common)
+                    marks.append((common, ""))
+                    position = (common.encode() + b"\xff", "")
+                    break
+                if len(entries) > limit:
+                    break
+            else:
+                if len(rows) <= limit:
+                    break
+        more = len(entries) > limit
+        return UploadPage(entries=entries[:limit], next=marks[limit - 1] if more else None)
+
+
+class _CopiedBody:
+    """A `Body` read from another object's content."""
+
+    def __init__(self, state: State, snapshot: reading.Content, start: int, stop: int) -> None:
+        self.size: int | None = stop - start
+        self._state = state
+        self._content = snapshot
+        self._position = start
+        self._stop = stop
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._waiting: list[Buffer] = []
+
+    async def next(self) -> Buffer | None:
+        if not self._waiting:
+            end = min(self._stop, self._position + reading.WINDOW_BYTES)
+            if end == self._position:
+                return None
+            self._waiting = await reading.read(self._state, self._content, self._position, end)
+            self._waiting.reverse()
+            self._position = end
+        piece = self._waiting.pop()
+        self._md5.update(piece)
+        return piece
+
+    async def finish(self) -> Digests:
+        return Digests(md5=self._md5.hexdigest(), checksums={})
+
+
+def _create(tx: Tx, bucket: str, key: str, meta: ObjectMeta, owner: str) -> str:
+    number = tree.bucket_id(tx, bucket)
+    split_key(key)
+    now = now_ns()
+    upload_id = f"{now:016x}{secrets.token_hex(12)}"
+    uploads.insert(tx, UploadRow(upload_id, number, key.encode(), now, owner, encode_meta(meta)))
+    return upload_id
+
+
+def _upload(tx: Tx, bucket: str, key: str, upload_id: str) -> UploadRow:
+    number = tree.bucket_id(tx, bucket)
+    row = uploads.get(tx, upload_id)
+    if row is None or row.bucket != number or row.key != key.encode(errors="surrogateescape"):
+        raise NoSuchUpload(upload_id)
+    return row
+
+
+def _new_part(tx: Tx, state: State, upload: UploadRow, inode: InodeId, size: int) -> InodeRow:
+    now = now_ns()
+    row = tree.new_file(state, inode, upload.bucket, now, stat.S_IFREG | state.config.file_mode)
+    row = row._replace(size=size, nlink=0)
+    inodes.insert(tx, row)
+    state.inode_count += 1
+    return row
+
+
+def _set_part(
+    tx: Tx, state: State, upload: UploadRow, number: int, row: InodeRow, digests: Digests
+) -> PartRow:
+    old = uploads.part_of(tx, upload.id, number)
+    if old is not None:
+        tree.erase(tx, state, old.inode)
+    checksums = " ".join(f"{name}:{value}" for name, value in digests.checksums.items())
+    part = PartRow(upload.id, number, row.id, row.size, digests.md5, checksums, row.stored_ns)
+    uploads.set_part(tx, part)
+    return part
+
+
+def _complete(
+    tx: Tx,
+    state: State,
+    target: tuple[str, str, str],
+    claims: Sequence[PartClaim],
+    precondition: Precondition,
+    checksums: dict[str, str],
+    checksum_type: str,
+) -> tuple[InodeRow, Told]:
+    bucket, key, upload_id = target
+    if uploads.get(tx, upload_id) is None:
+        return _completed_before(tx, target), Told([], [])
+    upload = _upload(tx, bucket, key, upload_id)
+    parts = _claimed(tx, upload_id, claims)
+    now = now_ns()
+    digest = hashlib.md5(b"".join(bytes.fromhex(p.etag) for p in parts), usedforsecurity=False)
+    meta = replace(
+        decode_meta(upload.meta),
+        checksums=checksums,
+        checksum_type=checksum_type if checksums else "",
+        part_sizes=[part.size for part in parts],
+        part_numbers=_numbers(parts),
+        part_checksums=_part_checksums(parts, checksums),
+    )
+    row = tree.new_file(
+        state, state.numbers.take(tx), upload.bucket, now, stat.S_IFREG | state.config.file_mode
+    )._replace(
+        size=sum(part.size for part in parts),
+        content_version=1,
+        etag=f"{digest.hexdigest()}-{len(parts)}",
+        meta=encode_meta(meta),
+    )
+    told = publish(tx, state, upload.bucket, key, row, precondition, "complete")
+    start = 0
+    for part in parts:
+        content.share_extents(tx, part.inode, row.id, start)
+        start += part.size
+    drop_upload(tx, state, upload_id)
+    assert row.etag is not None
+    uploads.note_completed(tx, upload_id, upload.bucket, upload.key, row.etag, now)
+    return row, told
+
+
+def _completed_before(tx: Tx, target: tuple[str, str, str]) -> InodeRow:
+    """The object a repeated Complete made, if it still stands there. Raises NoSuchUpload."""
+    bucket, key, upload_id = target
+    ended = uploads.completed_as(tx, upload_id)
+    if ended is None or ended[0] != tree.bucket_id(tx, bucket) or ended[1] != key.encode():
+        raise NoSuchUpload(upload_id)
+    row, _ = snapshot_of(tx, bucket, key)
+    if row.etag != ended[2]:
+        raise NoSuchUpload(upload_id)
+    return row
+
+
+def _claimed(tx: Tx, upload_id: str, claims: Sequence[PartClaim]) -> list[PartRow]:
+    """The parts that were claimed, checked."""
+    if not claims or len(claims) > PARTS_MAX:
+        raise InvalidArgument(len(claims), "1 to 10,000 parts make an object")
+    parts: list[PartRow] = []
+    last = 0
+    for claim in claims:
+        if claim.number <= last:
+            raise InvalidPartOrder(claim.number)
+        last = claim.number
+    for claim in claims:
+        part = uploads.part_of(tx, upload_id, claim.number)
+        if part is None or part.etag != claim.etag:
+            raise InvalidPart(claim.number)
+        known = _checksums(part)
+        if any(known.get(name, value) != value for name, value in claim.checksums.items()):
+            raise InvalidPart(claim.number, "the checksum differs")
+        parts.append(part)
+    for part in parts[:-1]:
+        if part.size < PART_BYTES_MIN:
+            raise PartTooSmall(part.number, f"{part.size} bytes")
+    if sum(part.size for part in parts) > OBJECT_BYTES_MAX:
+        raise TooLarge(upload_id)
+    return parts
+
+
+def _numbers(parts: Sequence[PartRow]) -> list[int]:
+    numbers = [part.number for part in parts]
+    return [] if numbers == list(range(1, len(parts) + 1)) else numbers
+
+
+def _part_checksums(parts: Sequence[PartRow], checksums: dict[str, str]) -> list[str]:
+    for algorithm in checksums:
+        values = [_checksums(part).get(algorithm, "") for part in parts]
+        if all(values):
+            return values
+    return []
+
+
+def _checksums(part: PartRow) -> dict[str, str]:
+    return dict(pair.split(":", 1) for pair in part.checksums.split())
+
+
+def _told_part(row: PartRow) -> Part:
+    return Part(
+        number=row.number,
+        size=row.size,
+        etag=row.etag,
+        checksums=_checksums(row),
+        modified_ns=row.stored_ns,
+    )
+
+
+def _told_upload(bucket: str, row: UploadRow) -> Upload:
+    return Upload(
+        id=row.id,
+        bucket=bucket,
+        key=row.key.decode(),
+        initiated_ns=row.initiated_ns,
+        owner=row.owner,
+        meta=decode_meta(row.meta),
+    )
