@@ -30,6 +30,7 @@ class Place:
     """One worker's folder, with the files that several rows read, made when first needed."""
 
     def __init__(self, root: str, *, files: int, size_bytes: int, drop_caches: bool) -> None:
+        os.makedirs(root, exist_ok=True)
         self.root = root
         self.files = files
         self.size_bytes = size_bytes
