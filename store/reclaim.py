@@ -21,7 +21,6 @@ from store.chunks.types import Run, RunId, Segment, SegmentId, offset_of, run_id
 from store.state import State
 
 _BATCH = 500
-_IDLE_S = 1.0
 _READERS_POLL_S = 0.1
 
 
@@ -75,7 +74,7 @@ async def run(state: State) -> None:
     while True:
         freed = await _one_round(state)
         if not freed:
-            await trio.sleep(_IDLE_S)
+            await trio.sleep(state.config.reclaim_interval_s)
 
 
 async def _one_round(state: State) -> int:

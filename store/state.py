@@ -138,6 +138,7 @@ class StoreConfig:
     """inline_max_bytes: content up to this size lives in the database, 0 to 65,536.
 
     uid, gid: owner of what S3 makes. file_mode, directory_mode: its permission bits.
+    reclaim_interval_s: how long reclaim rests when there is nothing to give back.
     """
 
     inline_max_bytes: int = 16 * 1024
@@ -145,6 +146,7 @@ class StoreConfig:
     gid: int = 0
     file_mode: int = 0o644
     directory_mode: int = 0o755
+    reclaim_interval_s: float = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
