@@ -1,0 +1,111 @@
+"""Bodies of requests, as the store and as documents want them.
+
+`PayloadBody` is the `store.types.Body` over a verified `Payload`: small ones in one piece, large
+ones in pieces of 1 MiB whose digests are computed in a thread while the next one is received.
+
+Invariant: `finish` returns only when all that was announced about the body holds.
+Concurrency: one task calls `next` and `finish`; never two at once.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML
+from s3api.payload import Payload, open_payload
+from s3api.requests import Request
+from store.types import Buffer, Digests
+
+# Up to here a body is one piece, and its digests cost less than a thread hop (190 us).
+WHOLE_SIZE_BYTES = 128 * 1024
+PIECE_SIZE_BYTES = 1 << 20
+
+
+class PayloadBody:
+    """See `store.types.Body`. algorithm: the checksum that must come out, "" for any or none."""
+
+    def __init__(
+        self, payload: Payload, limiter: trio.CapacityLimiter, algorithm: str = ""
+    ) -> None:
+        self.size = payload.size_bytes
+        self._payload = payload
+        self._limiter = limiter
+        self._algorithm = algorithm
+        self._undigested: memoryview | None = None
+        self._ended = self.size == 0
+
+    async def next(self) -> Buffer | None:
+        if self._ended:
+            return None
+        if self.size is not None and self.size <= WHOLE_SIZE_BYTES:
+            self._ended = True
+            return await self._payload.read(self.size) or None
+        room = PIECE_SIZE_BYTES if self.size is None else min(PIECE_SIZE_BYTES, self.size)
+        piece = memoryview(bytearray(room))
+        count = await self._fill(piece)
+        if count == 0:
+            self._ended = True
+            return None
+        self._undigested = piece = piece[:count]
+        return piece
+
+    async def _fill(self, piece: memoryview) -> int:
+        """Receive into `piece`, digesting the one before meanwhile."""
+        before, self._undigested = self._undigested, None
+        if before is None:
+            return await self._payload.fill(piece)
+        failures: list[Exception] = []
+        count = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._digest, before, failures)
+            try:
+                count = await self._payload.fill(piece)
+            except Exception as exc:  # raised below, as itself and not as a group
+                failures.append(exc)
+        for failure in failures:
+            raise failure
+        return count
+
+    async def _digest(self, piece: memoryview, failures: list[Exception]) -> None:
+        try:
+            await trio.to_thread.run_sync(self._payload.digest, piece, limiter=self._limiter)
+        except Exception as exc:  # raised by _fill
+            failures.append(exc)
+
+    async def finish(self) -> Digests:
+        if self.size == 0:
+            await self._payload.read(0)
+        proof = self._payload.verify()
+        if not proof.checksum_algorithm:
+            return Digests(md5=proof.md5.hex(), checksums={})
+        if self._algorithm and proof.checksum_algorithm != self._algorithm:
+            raise InvalidRequest(
+                f"Checksum Type mismatch occurred, expected checksum Type: "
+                f"{self._algorithm.lower()}, actual checksum Type: "
+                f"{proof.checksum_algorithm.lower()}"
+            )
+        return Digests(
+            md5=proof.md5.hex(), checksums={proof.checksum_algorithm: proof.checksum}
+        )
+
+
+def open_body(request: Request, limiter: trio.CapacityLimiter, algorithm: str = "") -> PayloadBody:
+    """The body of an upload. algorithm: the checksum to compute whether or not one was sent.
+
+    Raises what `open_payload` raises; nothing has been received yet.
+    """
+    payload = open_payload(request.stream, request.auth, default_algorithm=algorithm)
+    return PayloadBody(payload, limiter, algorithm)
+
+
+async def read_document(request: Request, size_max_bytes: int) -> bytes:
+    """A whole small body, verified. Raises MalformedXML as soon as it is too long."""
+    payload = open_payload(request.stream, request.auth)
+    if payload.size_bytes is not None and payload.size_bytes > size_max_bytes:
+        raise MalformedXML()
+    try:
+        document = await payload.read(size_max_bytes)
+    except EntityTooLarge:
+        raise MalformedXML() from None
+    payload.verify()
+    return document

@@ -1,0 +1,198 @@
+"""Listings: ListObjectsV2, ListObjects, ListObjectVersions.
+
+All three are one page of `namespace.listing.objects`, written as text: a page of 1,000 keys is
+1,000 formatted strings and one join.
+
+Concurrency: any task. Source: Amazon S3 API reference, ListObjectsV2, ListObjects,
+ListObjectVersions; encoding-type as the SDKs decode it (percent-encoding, "/" kept).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from s3api import xml
+from s3api.acl import OWNER
+from s3api.errors import InvalidArgument
+from s3api.face import Face
+from s3api.requests import Request
+from s3api.responses import Response, xml_response
+from s3api.tokens import decode_token, encode_token
+from s3api.xml import element, escape, flag, optional, timestamp
+from store.types import ListPage, ObjectStat
+
+KEYS_PAGE = 1000
+_OWNER = f"<Owner>{OWNER}</Owner>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Query:
+    """What all listings are asked. encode: how keys are written (escaped, or encoded)."""
+
+    prefix: str
+    delimiter: str
+    limit: int
+    encoding: str
+    encode: Callable[[str], str]
+
+    async def page(self, face: Face, bucket: str, after: str) -> ListPage:
+        return await face.namespace.listing.objects(
+            bucket, prefix=self.prefix, delimiter=self.delimiter, after=after, limit=self.limit
+        )
+
+    def keyed(self, name: str, text: str) -> str:
+        """An element that holds a key or a part of one."""
+        return f"<{name}>{self.encode(text)}</{name}>"
+
+    def keyed_optional(self, name: str, text: str) -> str:
+        return self.keyed(name, text) if text else ""
+
+
+def _parse(request: Request) -> _Query:
+    query = request.query
+    encoding = query.get("encoding-type", "")
+    if encoding not in ("", "url"):
+        raise InvalidArgument(
+            "Invalid Encoding Method specified in Request",
+            (("ArgumentName", "encoding-type"), ("ArgumentValue", encoding)),
+        )
+    return _Query(
+        prefix=query.get("prefix", ""),
+        delimiter=query.get("delimiter", ""),
+        limit=request.limit("max-keys", KEYS_PAGE),
+        encoding=encoding,
+        encode=encode_key if encoding else escape,
+    )
+
+
+def encode_key(key: str) -> str:
+    """A key as encoding-type=url shows it: nothing in it needs escaping."""
+    return quote(key, safe="/", errors="replace")
+
+
+async def list_objects_v2(face: Face, request: Request) -> Response:
+    asked = _parse(request)
+    query = request.query
+    token = query.get("continuation-token")
+    start_after = query.get("start-after", "")
+    if token is not None:
+        after = decode_token(token)
+    else:
+        after = start_after
+    page = await asked.page(face, request.bucket, after)
+    owner = _OWNER if query.get("fetch-owner", "").lower() == "true" else ""
+    parts = [
+        element("Name", request.bucket),
+        asked.keyed("Prefix", asked.prefix),
+        asked.keyed_optional("StartAfter", start_after),
+        "" if token is None else element("ContinuationToken", token),
+        "" if page.next is None else element("NextContinuationToken", encode_token(page.next)),
+        element("KeyCount", len(page.entries)),
+        *_frame(asked, page),
+        *_entries(asked, page, owner),
+    ]
+    return xml_response("ListBucketResult", parts)
+
+
+async def list_objects(face: Face, request: Request) -> Response:
+    asked = _parse(request)
+    marker = request.query.get("marker", "")
+    page = await asked.page(face, request.bucket, marker)
+    parts = [
+        element("Name", request.bucket),
+        asked.keyed("Prefix", asked.prefix),
+        asked.keyed("Marker", marker),
+        # Without a delimiter the last key is the next marker; S3 leaves that to the client.
+        asked.keyed("NextMarker", page.next) if page.next and asked.delimiter else "",
+        *_frame(asked, page),
+        *_entries(asked, page, _OWNER),
+    ]
+    return xml_response("ListBucketResult", parts)
+
+
+async def list_object_versions(face: Face, request: Request) -> Response:
+    """Each key has the one version "null", the latest, until versions are kept."""
+    asked = _parse(request)
+    marker = request.query.get("key-marker", "")
+    version_marker = request.query.get("version-id-marker", "")
+    if version_marker and not marker:
+        raise InvalidArgument(
+            "A version-id marker cannot be specified without a key marker.",
+            (("ArgumentName", "version-id-marker"),),
+        )
+    page = await asked.page(face, request.bucket, marker)
+    following = ""
+    if page.next is not None:
+        version = "" if isinstance(page.entries[-1], str) else "null"
+        following = asked.keyed("NextKeyMarker", page.next) + optional(
+            "NextVersionIdMarker", version
+        )
+    parts = [
+        element("Name", request.bucket),
+        asked.keyed("Prefix", asked.prefix),
+        asked.keyed("KeyMarker", marker),
+        element("VersionIdMarker", version_marker),
+        following,
+        *_frame(asked, page),
+        *_versions(asked, page),
+    ]
+    return xml_response("ListVersionsResult", parts)
+
+
+def _frame(asked: _Query, page: ListPage) -> list[str]:
+    """What every listing repeats of its question."""
+    return [
+        element("MaxKeys", asked.limit),
+        asked.keyed_optional("Delimiter", asked.delimiter),
+        optional("EncodingType", asked.encoding),
+        flag("IsTruncated", page.next is not None),
+    ]
+
+
+def _entries(asked: _Query, page: ListPage, owner: str) -> list[str]:
+    """Contents, then CommonPrefixes, each in order."""
+    encode = asked.encode
+    contents: list[str] = []
+    prefixes: list[str] = []
+    for entry in page.entries:
+        if isinstance(entry, ObjectStat):
+            checksums = _algorithms(entry) if entry.meta.checksums else ""
+            contents.append(
+                f"<Contents><Key>{encode(entry.key)}</Key>"
+                f"<LastModified>{timestamp(entry.modified_ns)}</LastModified>"
+                f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>"
+                f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
+            )
+        else:
+            prefixes.append(_prefix(encode(entry)))
+    return contents + prefixes
+
+
+def _versions(asked: _Query, page: ListPage) -> list[str]:
+    encode = asked.encode
+    versions: list[str] = []
+    prefixes: list[str] = []
+    for entry in page.entries:
+        if isinstance(entry, ObjectStat):
+            checksums = _algorithms(entry) if entry.meta.checksums else ""
+            versions.append(
+                f"<Version><Key>{encode(entry.key)}</Key>"
+                f"<VersionId>{entry.version_id or 'null'}</VersionId><IsLatest>true</IsLatest>"
+                f"<LastModified>{timestamp(entry.modified_ns)}</LastModified>"
+                f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>"
+                f"{_OWNER}<StorageClass>STANDARD</StorageClass></Version>"
+            )
+        else:
+            prefixes.append(_prefix(encode(entry)))
+    return versions + prefixes
+
+
+def _prefix(encoded: str) -> str:
+    return f"<CommonPrefixes><Prefix>{encoded}</Prefix></CommonPrefixes>"
+
+
+def _algorithms(entry: ObjectStat) -> str:
+    names = "".join(xml.element("ChecksumAlgorithm", name) for name in entry.meta.checksums)
+    return names + element("ChecksumType", entry.meta.checksum_type or "FULL_OBJECT")

@@ -1,0 +1,273 @@
+"""Reading objects: GET, HEAD, GetObjectAttributes, tags, ACL.
+
+GET and HEAD share one function that turns an object's stat and a request's conditions, range, part
+number and overrides into a status, headers and [start, stop). GET opens first and decides on what
+it opened, so header and bytes are of one version.
+
+Concurrency: any task. Source: Amazon S3 API reference; RFC 9110 (13, 14, 15.4.5).
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from s3api import xml
+from s3api.acl import acl_response, check_private
+from s3api.body import read_document
+from s3api.conditions import Verdict, evaluate, range_applies
+from s3api.errors import (
+    InvalidArgument,
+    InvalidPartNumber,
+    InvalidRequest,
+    MalformedXML,
+    PreconditionFailed,
+)
+from s3api.face import Face
+from s3api.httpstream import Header
+from s3api.metadata import checked_tags, checksum_headers, meta_headers, override
+from s3api.requests import Request, parse_count, parse_range
+from s3api.responses import NO_CONTENT, Response, http_date, xml_response
+from store.errors import NoSuchVersion
+from store.types import ObjectMeta, ObjectStat
+
+# Larger reads go through the store's read-ahead, so that no answer is held in memory whole.
+NOWAIT_SIZE_BYTES = 1 << 20
+TAGGING_SIZE_BYTES = 64 * 1024
+_ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
+_NOT_MODIFIED_KEEPS = (b"cache-control", b"expires", b"etag", b"last-modified")
+_ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
+_PARTS_PAGE = 1000
+
+
+class _Selection(NamedTuple):
+    """What of an object is sent, and how it is headed."""
+
+    status: int
+    headers: list[Header]
+    start: int
+    stop: int
+
+
+async def get_object(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    reader = face.namespace.objects.open(request.bucket, request.key)
+    try:
+        status, headers, start, stop = _select(request, reader.stat)
+        if stop - start > NOWAIT_SIZE_BYTES:
+            return Response(status, headers, b"", reader, start, stop)
+        pieces = reader.read_nowait(start, stop) if start < stop else []
+        if pieces is None:
+            return Response(status, headers, b"", reader, start, stop)
+    except BaseException:
+        reader.close()
+        raise
+    reader.close()
+    return Response(status, headers, pieces)
+
+
+async def head_object(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    stat = face.namespace.objects.stat(request.bucket, request.key)
+    status, headers, start, stop = _select(request, stat)
+    if status != 304:
+        headers.append((b"content-length", b"%d" % (stop - start)))
+    return Response(status, headers)
+
+
+def check_version(version_id: str | None) -> None:
+    """Until versions are kept, each key has one, "null". Raises NoSuchVersion."""
+    if version_id and version_id != "null":
+        raise NoSuchVersion(version_id)
+
+
+def _select(request: Request, stat: ObjectStat) -> _Selection:
+    """Raises PreconditionFailed, InvalidRange, InvalidPartNumber, InvalidRequest."""
+    meta = stat.meta
+    headers = [
+        (b"etag", b'"%b"' % stat.etag.encode()),
+        (b"last-modified", http_date(stat.modified_ns)),
+        _ACCEPT_RANGES,
+        *meta_headers(meta),
+    ]
+    query = request.query
+    if query:
+        headers = override(headers, query)
+    incoming = request.headers
+    verdict, name = evaluate(incoming, stat)
+    if verdict is Verdict.FAILED:
+        raise PreconditionFailed(extras=(("Condition", name),))
+    if verdict is Verdict.NOT_MODIFIED:
+        kept = [header for header in headers if header[0] in _NOT_MODIFIED_KEEPS]
+        return _Selection(304, kept, 0, 0)
+    ranged = incoming.get(b"range")
+    part_number = query.get("partNumber")
+    wants_checksum = incoming.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED"
+    if part_number:
+        if ranged is not None:
+            raise InvalidRequest("Cannot specify both Range header and partNumber query parameter")
+        return _select_part(stat, headers, part_number, wants_checksum)
+    if ranged is not None and range_applies(incoming.get(b"if-range"), stat):
+        chosen = parse_range(ranged.decode("latin-1"), stat.size)
+        if chosen is not None:
+            return _partial(stat, headers, *chosen)
+    if wants_checksum:
+        headers += checksum_headers(meta.checksums, meta.checksum_type or "FULL_OBJECT")
+    return _Selection(200, headers, 0, stat.size)
+
+
+def _partial(stat: ObjectStat, headers: list[Header], start: int, stop: int) -> _Selection:
+    last = max(stop - 1, 0)
+    headers.append((b"content-range", b"bytes %d-%d/%d" % (start, last, stat.size)))
+    return _Selection(206, headers, start, stop)
+
+
+def _select_part(
+    stat: ObjectStat, headers: list[Header], part_number: str, wants_checksum: bool
+) -> _Selection:
+    """One part as it was uploaded; an object that is not multipart is its own part 1."""
+    number = parse_part_number(part_number)
+    sizes = stat.meta.part_sizes
+    if not sizes:
+        if number != 1:
+            raise InvalidPartNumber(extras=(("PartNumberRequested", part_number),))
+        if wants_checksum:
+            headers += checksum_headers(stat.meta.checksums, "FULL_OBJECT")
+        if stat.size == 0:
+            return _Selection(200, headers, 0, 0)
+        return _partial(stat, headers, 0, stat.size)
+    numbers = stat.meta.part_numbers or range(1, len(sizes) + 1)
+    if number not in numbers:
+        raise InvalidPartNumber(
+            extras=(("PartNumberRequested", part_number), ("ActualPartCount", str(len(sizes))))
+        )
+    index = numbers.index(number)
+    stop = list(accumulate(sizes[: index + 1]))[-1]
+    if wants_checksum and stat.meta.part_checksums:
+        algorithm = next(iter(stat.meta.checksums))
+        checksums = {algorithm: stat.meta.part_checksums[index]}
+        headers += checksum_headers(checksums, stat.meta.checksum_type)
+    headers.append((b"x-amz-mp-parts-count", b"%d" % len(sizes)))
+    return _partial(stat, headers, stop - sizes[index], stop)
+
+
+def parse_part_number(text: str) -> int:
+    """1 to 10,000. Raises InvalidArgument."""
+    number = parse_count("partNumber", text)
+    if not 1 <= number <= 10_000:
+        raise InvalidArgument(
+            "Part number must be an integer between 1 and 10000, inclusive",
+            (("ArgumentName", "partNumber"), ("ArgumentValue", text)),
+        )
+    return number
+
+
+async def get_object_attributes(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    listed = request.text(b"x-amz-object-attributes")
+    wanted = {name.strip() for name in listed.split(",") if name.strip()}
+    if not wanted or not wanted <= set(_ATTRIBUTES):
+        raise InvalidArgument(
+            "Invalid attribute name specified.", (("ArgumentName", "x-amz-object-attributes"),)
+        )
+    stat = face.namespace.objects.stat(request.bucket, request.key)
+    verdict, name = evaluate(request.headers, stat)
+    if verdict is not Verdict.PROCEED:
+        raise PreconditionFailed(extras=(("Condition", name),))
+    parts = []
+    if "ETag" in wanted:
+        parts.append(xml.element("ETag", stat.etag))
+    if "Checksum" in wanted and stat.meta.checksums:
+        parts.append(f"<Checksum>{checksum_elements(stat.meta)}</Checksum>")
+    if "ObjectParts" in wanted and stat.meta.part_sizes:
+        parts.append(_parts_element(request, stat.meta))
+    if "StorageClass" in wanted:
+        parts.append("<StorageClass>STANDARD</StorageClass>")
+    if "ObjectSize" in wanted:
+        parts.append(xml.element("ObjectSize", stat.size))
+    headers = [(b"last-modified", http_date(stat.modified_ns))]
+    return xml_response("GetObjectAttributesResponse", parts, headers=headers)
+
+
+def checksum_elements(meta: ObjectMeta) -> str:
+    """ChecksumCRC32 ... and ChecksumType of an object, as several answers hold them."""
+    if not meta.checksums:
+        return ""
+    values = [xml.element(f"Checksum{name}", value) for name, value in meta.checksums.items()]
+    return "".join(values) + xml.element("ChecksumType", meta.checksum_type or "FULL_OBJECT")
+
+
+def _parts_element(request: Request, meta: ObjectMeta) -> str:
+    """Parts behind the marker; only those of checksummed objects are listed one by one."""
+    after = parse_count("x-amz-part-number-marker", request.text(b"x-amz-part-number-marker") or "0")
+    asked = request.text(b"x-amz-max-parts") or str(_PARTS_PAGE)
+    limit = min(parse_count("x-amz-max-parts", asked), _PARTS_PAGE)
+    numbers = meta.part_numbers or list(range(1, len(meta.part_sizes) + 1))
+    algorithm = next(iter(meta.checksums), "")
+    behind = [index for index, number in enumerate(numbers) if number > after]
+    page = behind[:limit]
+    parts = [
+        f"<Part>{xml.element('PartNumber', numbers[index])}"
+        f"{xml.element('Size', meta.part_sizes[index])}"
+        f"{xml.element('Checksum' + algorithm, meta.part_checksums[index])}</Part>"
+        for index in page
+        if meta.part_checksums
+    ]
+    return (
+        f"<ObjectParts>{xml.element('PartsCount', len(numbers))}"
+        f"{xml.element('PartNumberMarker', after)}"
+        f"{xml.element('NextPartNumberMarker', numbers[page[-1]] if page else 0)}"
+        f"{xml.element('MaxParts', limit)}{xml.flag('IsTruncated', len(page) < len(behind))}"
+        f"{''.join(parts)}</ObjectParts>"
+    )
+
+
+async def get_object_acl(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    face.namespace.objects.stat(request.bucket, request.key)
+    return acl_response()
+
+
+async def put_object_acl(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    face.namespace.objects.stat(request.bucket, request.key)
+    await check_private(request)
+    return Response(200)
+
+
+async def get_object_tagging(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    stat = face.namespace.objects.stat(request.bucket, request.key)
+    tags = "".join(
+        f"<Tag>{xml.element('Key', key)}{xml.element('Value', value)}</Tag>"
+        for key, value in stat.meta.tags.items()
+    )
+    return xml_response("Tagging", [f"<TagSet>{tags}</TagSet>"])
+
+
+async def put_object_tagging(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    root = xml.parse(await read_document(request, TAGGING_SIZE_BYTES), "Tagging")
+    pairs = []
+    for tag_set in xml.children(root, "TagSet"):
+        for tag in xml.children(tag_set, "Tag"):
+            fields = xml.texts(tag)
+            if fields.keys() != {"Key", "Value"}:
+                raise MalformedXML()
+            pairs.append((fields["Key"], fields["Value"]))
+    tags = checked_tags(pairs)
+    # No await between reading the metadata and replacing it.
+    stat = face.namespace.objects.stat(request.bucket, request.key)
+    meta = replace(stat.meta, tags=tags)
+    await face.namespace.objects.set_meta(request.bucket, request.key, meta)
+    return Response(200)
+
+
+async def delete_object_tagging(face: Face, request: Request) -> Response:
+    check_version(request.query.get("versionId"))
+    stat = face.namespace.objects.stat(request.bucket, request.key)
+    meta = replace(stat.meta, tags={})
+    await face.namespace.objects.set_meta(request.bucket, request.key, meta)
+    return NO_CONTENT

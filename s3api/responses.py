@@ -1,0 +1,102 @@
+"""What an operation answers, and how it goes out on a RequestStream.
+
+An operation returns a `Response`: bytes that are there, or a range of an open object, which is
+streamed list by list as the store reads it, never joined. The reader is closed whatever happens.
+
+Concurrency: one task a request. Source: Amazon S3 API reference, "Common response headers".
+"""
+
+from __future__ import annotations
+
+import email.utils
+import functools
+import itertools
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from s3api.errors import Failure
+from s3api.httpstream import Header, RequestStream
+from s3api.xml import XML_HEADERS, document, error_document
+from store.types import Buffer, ObjectReader
+
+HOST_ID = secrets.token_urlsafe(30)
+_HOST_HEADER: Header = (b"x-amz-id-2", HOST_ID.encode())
+_first_half = secrets.token_hex(4).upper()
+_request_numbers = itertools.count(secrets.randbits(24))
+
+
+def next_request_id() -> str:
+    """16 hexadecimal digits, never the same twice."""
+    return f"{_first_half}{next(_request_numbers) & 0xFFFFFFFF:08X}"
+
+
+@dataclass(slots=True)
+class Response:
+    """status, headers (without content-length, but for HEAD), and a body of either kind.
+
+    reader: an open object to send bytes [start, stop) of; `body` is empty then.
+    """
+
+    status: int
+    headers: Sequence[Header] = ()
+    body: Buffer | Sequence[Buffer] = b""
+    reader: ObjectReader | None = None
+    start: int = 0
+    stop: int = 0
+
+
+NO_CONTENT = Response(204)
+
+
+def xml_response(
+    root: str, parts: Iterable[str], *, status: int = 200, headers: Sequence[Header] = ()
+) -> Response:
+    """An XML document as answer."""
+    return Response(status, [*headers, *XML_HEADERS], document(root, parts))
+
+
+def error_response(failure: Failure, resource: str, request_id: str) -> Response:
+    """The XML document that tells of a failure."""
+    body = error_document(failure, resource, request_id, HOST_ID)
+    return Response(failure.status, XML_HEADERS, body)
+
+
+async def send(stream: RequestStream, response: Response, request_id: str) -> None:
+    """Send the whole response.
+
+    Raises ClientDisconnected, or Unrecoverable: before anything was sent if the first bytes can't
+    be had; later it cuts the connection, since the length is promised.
+    """
+    headers = [(b"x-amz-request-id", request_id.encode()), _HOST_HEADER, *response.headers]
+    if response.reader is None:
+        await stream.respond(response.status, headers, response.body)
+        return
+    try:
+        await _send_object(stream, response, headers)
+    finally:
+        response.reader.close()
+
+
+async def _send_object(
+    stream: RequestStream, response: Response, headers: list[Header]
+) -> None:
+    assert response.reader is not None
+    headers.append((b"content-length", b"%d" % (response.stop - response.start)))
+    async with aclosing(response.reader.stream(response.start, response.stop)) as lists:
+        async for pieces in lists:
+            if not stream.response_started:
+                await stream.start_response(response.status, headers)
+            await stream.send_body(*pieces)
+    await stream.end_response()
+
+
+def http_date(time_ns: int) -> bytes:
+    """Sat, 31 Jan 2026 23:59:59 GMT"""
+    return _http_date(time_ns // 1_000_000_000)
+
+
+@functools.lru_cache(maxsize=1024)
+def _http_date(time_s: int) -> bytes:
+    return email.utils.formatdate(time_s, usegmt=True).encode()
