@@ -17,6 +17,7 @@ from store import reclaim
 from store.buckets import Buckets
 from store.chunks.types import ChunkStore, Run
 from store.events import Invalidator
+from store.files import Files
 from store.listing import Listing
 from store.objects import Objects
 from store.state import State, StoreConfig, now_ns
@@ -36,6 +37,7 @@ class Namespace:
         self.objects = Objects(self._state)
         self.listing = Listing(self._state)
         self.uploads = Uploads(self._state)
+        self.files = Files(self._state)
 
     def set_invalidator(self, invalidator: Invalidator | None) -> None:
         """Have S3-born changes told to this mount (rule R8); None when it is unmounted."""
