@@ -1,0 +1,55 @@
+"""Every error of the store as the errno a program on the mount sees.
+
+Total over `store.errors.leaves()`: a test holds that. Source: errno(3), open(2), rename(2),
+link(2), setxattr(2); rule R11 for E2BIG.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from store import errors
+from store.errors import StoreError
+
+ERRNOS: Final[dict[type[StoreError], int]] = {
+    errors.NoSuchBucket: errno.ENOENT,
+    errors.NoSuchKey: errno.ENOENT,
+    errors.NoSuchVersion: errno.ENOENT,
+    errors.NoSuchUpload: errno.ENOENT,
+    errors.NoSuchEntry: errno.ENOENT,
+    errors.NoSuchAttribute: errno.ENODATA,
+    errors.BucketExists: errno.EEXIST,
+    errors.BucketNotEmpty: errno.ENOTEMPTY,
+    errors.EntryExists: errno.EEXIST,
+    errors.DirectoryNotEmpty: errno.ENOTEMPTY,
+    errors.IsDirectory: errno.EISDIR,
+    errors.NotDirectory: errno.ENOTDIR,
+    errors.NotRegular: errno.EINVAL,
+    errors.AttributeExists: errno.EEXIST,
+    errors.PreconditionFailed: errno.EBUSY,
+    errors.InvalidBucketName: errno.EINVAL,
+    errors.InvalidKey: errno.EINVAL,
+    errors.InvalidName: errno.EINVAL,
+    errors.NameTooLong: errno.ENAMETOOLONG,
+    errors.KeyTooLong: errno.ENAMETOOLONG,
+    errors.InvalidPart: errno.EINVAL,
+    errors.InvalidPartOrder: errno.EINVAL,
+    errors.PartTooSmall: errno.EINVAL,
+    errors.TooLarge: errno.EFBIG,
+    errors.CrossBucket: errno.EXDEV,
+    # The kernel follows symbolic links itself (ELOOP), so this is a directory moved below itself.
+    errors.LinkLoop: errno.EINVAL,
+    errors.TooManyLinks: errno.EMLINK,
+    errors.Denied: errno.EPERM,
+    errors.InvalidArgument: errno.EINVAL,
+    errors.MetadataTooLarge: errno.E2BIG,
+    errors.NoSpace: errno.ENOSPC,
+    errors.Unavailable: errno.EIO,
+    errors.Unrecoverable: errno.EIO,
+}
+
+
+def errno_of(error: StoreError) -> int:
+    """The errno for `error`; EIO for a kind this table was not taught yet."""
+    return ERRNOS.get(type(error), errno.EIO)
