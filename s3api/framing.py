@@ -124,8 +124,8 @@ class ChunkFraming:
 
     def _on_trailer_line(self, line: bytes) -> None:
         """Read one trailer line with its line end; calls _finish() at the end of all."""
-        if not line.endswith(b"\r\n"):
-            raise TrailerError("A trailer line does not end in CRLF.")
+        if not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line:
+            raise TrailerError("A trailer line is malformed.")
         if line == b"\r\n":
             self._finish()
         else:

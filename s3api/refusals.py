@@ -103,6 +103,11 @@ class BadDigest(PayloadError):
     summary = "The Content-MD5 or checksum value that you specified did not match what we received."
 
 
+class EntityTooLarge(PayloadError):
+    code, status = "EntityTooLarge", 400
+    summary = "Your proposed upload exceeds the maximum allowed size."
+
+
 class IncompleteBody(PayloadError):
     code, status = "IncompleteBody", 400
     summary = "You did not provide the number of bytes specified by the Content-Length HTTP header."

@@ -1,0 +1,265 @@
+"""Checksums of objects and parts: the algorithms S3 knows, their headers, and how parts combine.
+
+A whole-object checksum of a multipart upload is either FULL_OBJECT (the checksum of the bytes,
+which for CRCs follows from the parts' by arithmetic) or COMPOSITE (the checksum of the parts'
+digests, shown as "<base64>-<parts>").
+
+Concurrency: an algorithm is a constant; a running digest has one owner at a time and may move
+between threads. Updates of large pieces release the GIL.
+
+Source: Amazon S3 user guide, "Checking object integrity"; the names are botocore's
+ChecksumAlgorithm.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import xxhash
+from awscrt import checksums as crt
+
+from s3api.refusals import BadDigest, InvalidDigest, InvalidRequest
+
+FULL_OBJECT = "FULL_OBJECT"
+COMPOSITE = "COMPOSITE"
+
+_HEADER_PREFIX = b"x-amz-checksum-"
+# These share the prefix and name no algorithm.
+_OTHER_HEADERS = frozenset(
+    (b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x-amz-checksum-type")
+)
+
+
+class Digest(Protocol):
+    """A running digest, as hashlib has them."""
+
+    def update(self, piece: bytes | bytearray | memoryview, /) -> None: ...
+
+    def digest(self) -> bytes:
+        """The digest of all pieces so far, big-endian."""
+        ...
+
+
+class _Crc:
+    """A CRC as a running digest."""
+
+    __slots__ = ("_crc", "_size_bytes", "_value")
+
+    def __init__(self, crc: Callable[..., int], size_bytes: int) -> None:
+        self._crc = crc
+        self._size_bytes = size_bytes
+        self._value = 0
+
+    def update(self, piece: bytes | bytearray | memoryview, /) -> None:
+        self._value = self._crc(piece, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._size_bytes, "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One checksum algorithm.
+
+    name: "CRC32". header: b"x-amz-checksum-crc32", also the trailer's name. element:
+    "ChecksumCRC32", in XML. new: a fresh running digest. combine: (value, value after it, size of
+    what follows) -> value, for those where that is possible. types: what a multipart upload may ask
+    for, the default first.
+    """
+
+    name: str
+    size_bytes: int
+    new: Callable[[], Digest]
+    combine: Callable[[int, int, int], int] | None = None
+    types: tuple[str, ...] = (COMPOSITE,)
+
+    @property
+    def header(self) -> bytes:
+        return _HEADER_PREFIX + self.name.lower().encode()
+
+    @property
+    def element(self) -> str:
+        return "Checksum" + self.name
+
+    def parse(self, text: str) -> bytes:
+        """The digest behind its base64 form. Raises InvalidRequest."""
+        try:
+            digest = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            digest = b""
+        if len(digest) != self.size_bytes:
+            raise InvalidRequest(f"Value for {self.header.decode()} header is invalid.")
+        return digest
+
+
+def encode(digest: bytes) -> str:
+    """The base64 form that headers and XML show."""
+    return base64.b64encode(digest).decode("ascii")
+
+
+_CRC_TYPES = (COMPOSITE, FULL_OBJECT)
+_md5 = partial(hashlib.md5, usedforsecurity=False)
+_sha1 = partial(hashlib.sha1, usedforsecurity=False)
+
+# zlib's CRC32 is the fastest of those at hand (4.2 GB/s; awscrt 2.1), the other CRCs only awscrt
+# has.
+ALGORITHMS: Mapping[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        Algorithm(
+            name="CRC32",
+            size_bytes=4,
+            new=partial(_Crc, zlib.crc32, 4),
+            combine=crt.combine_crc32,
+            types=_CRC_TYPES,
+        ),
+        Algorithm(
+            name="CRC32C",
+            size_bytes=4,
+            new=partial(_Crc, crt.crc32c, 4),
+            combine=crt.combine_crc32c,
+            types=_CRC_TYPES,
+        ),
+        Algorithm(
+            name="CRC64NVME",
+            size_bytes=8,
+            new=partial(_Crc, crt.crc64nvme, 8),
+            combine=crt.combine_crc64nvme,
+            types=(FULL_OBJECT,),
+        ),
+        Algorithm(name="SHA1", size_bytes=20, new=_sha1),
+        Algorithm(name="SHA256", size_bytes=32, new=hashlib.sha256),
+        Algorithm(name="SHA512", size_bytes=64, new=hashlib.sha512),
+        Algorithm(name="MD5", size_bytes=16, new=_md5),
+        Algorithm(name="XXHASH64", size_bytes=8, new=xxhash.xxh64),
+        Algorithm(name="XXHASH3", size_bytes=8, new=xxhash.xxh3_64),
+        Algorithm(name="XXHASH128", size_bytes=16, new=xxhash.xxh3_128),
+    )
+}
+_BY_HEADER = {algorithm.header: algorithm for algorithm in ALGORITHMS.values()}
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of a ChecksumAlgorithm value, in any case. Raises InvalidRequest."""
+    algorithm = ALGORITHMS.get(name.upper())
+    if algorithm is None:
+        raise InvalidRequest(f"The checksum algorithm must be one of {', '.join(ALGORITHMS)}.")
+    return algorithm
+
+
+def composite(algorithm: Algorithm, part_digests: Sequence[bytes]) -> str:
+    """The COMPOSITE checksum of parts in order, "<base64>-<number of parts>"."""
+    digest = algorithm.new()
+    for part_digest in part_digests:
+        digest.update(part_digest)
+    return f"{encode(digest.digest())}-{len(part_digests)}"
+
+
+def full_object(algorithm: Algorithm, parts: Iterable[tuple[bytes, int]]) -> bytes:
+    """The FULL_OBJECT digest of parts in order, from (digest, size in bytes) of each.
+
+    Raises InvalidRequest if the algorithm can't be combined.
+    """
+    if algorithm.combine is None:
+        raise InvalidRequest(f"{algorithm.name} has no checksum type {FULL_OBJECT}.")
+    value = 0
+    for digest, size_bytes in parts:
+        value = algorithm.combine(value, int.from_bytes(digest, "big"), size_bytes)
+    return value.to_bytes(algorithm.size_bytes, "big")
+
+
+def check_type(algorithm: Algorithm, checksum_type: str) -> str:
+    """The checksum type of a multipart upload: what was asked for, "" for the default.
+
+    Raises InvalidRequest if the algorithm doesn't have it.
+    """
+    if not checksum_type:
+        return algorithm.types[0]
+    if checksum_type not in algorithm.types:
+        raise InvalidRequest(
+            f"The {checksum_type} checksum type cannot be used with the {algorithm.name} "
+            "checksum algorithm."
+        )
+    return checksum_type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChecksumPromise:
+    """What a request says about its body's checksum.
+
+    expected: the digest, None if it comes in a trailer.
+    """
+
+    algorithm: Algorithm
+    expected: bytes | None
+
+    def check(self, digest: bytes, expected: bytes) -> None:
+        """Raises BadDigest unless they are the same."""
+        if digest != expected:
+            raise BadDigest(
+                f"The {self.algorithm.name} you specified did not match the calculated checksum."
+            )
+
+
+def parse_promise(headers: Mapping[bytes, bytes]) -> ChecksumPromise | None:
+    """Read x-amz-checksum-*, x-amz-trailer and x-amz-sdk-checksum-algorithm.
+
+    headers: lower-case names. Returns None if the request promises nothing. Raises InvalidRequest
+    for more than one checksum, an unknown one, a malformed value, or headers that contradict each
+    other.
+    """
+    found: ChecksumPromise | None = None
+    for name, value in headers.items():
+        if name == b"x-amz-trailer":
+            algorithm = _BY_HEADER.get(value.strip().lower())
+            if algorithm is None:
+                raise InvalidRequest(
+                    "The value specified in the x-amz-trailer header is not supported"
+                )
+            promise = ChecksumPromise(algorithm=algorithm, expected=None)
+        elif name.startswith(_HEADER_PREFIX) and name not in _OTHER_HEADERS:
+            algorithm = _BY_HEADER.get(name)
+            if algorithm is None:
+                raise InvalidRequest(f"{name.decode('latin-1')} is not a checksum known here.")
+            expected = algorithm.parse(value.decode("latin-1"))
+            promise = ChecksumPromise(algorithm=algorithm, expected=expected)
+        else:
+            continue
+        if found is not None:
+            raise InvalidRequest(
+                "Expecting a single x-amz-checksum- header. "
+                "Multiple checksum Types are not allowed."
+            )
+        found = promise
+    announced = headers.get(b"x-amz-sdk-checksum-algorithm")
+    if announced is not None:
+        name_announced = announced.decode("latin-1").upper()
+        if found is None:
+            raise InvalidRequest(
+                "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or "
+                "x-amz-trailer headers were found."
+            )
+        if name_announced != found.algorithm.name:
+            raise InvalidRequest("Value for x-amz-sdk-checksum-algorithm header is invalid.")
+    return found
+
+
+def parse_content_md5(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The digest of the Content-MD5 header, None without one. Raises InvalidDigest."""
+    value = headers.get(b"content-md5")
+    if value is None:
+        return None
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise InvalidDigest("The Content-MD5 you specified was invalid.")
+    return digest
