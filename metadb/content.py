@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, literal_column, select, update
 
 from metadb.records import ExtentRow, InodeId, SegmentRow
 from metadb.schema import extent, freed, inline, run, segment
@@ -31,7 +31,42 @@ _EXTENTS = Statement(
     .order_by(extent.c.start),
     "inode",
 )
+_before = extent.alias("before")
+_BETWEEN = Statement(
+    select(
+        extent.c.start,
+        extent.c.size,
+        extent.c.run,
+        extent.c.run_start,
+        run.c.size,
+        run.c.missing,
+    )
+    .select_from(extent.join(run, run.c.id == extent.c.run))
+    .where(
+        extent.c.inode == bindparam("inode"),
+        extent.c.start
+        >= func.coalesce(
+            select(func.max(_before.c.start))
+            .where(_before.c.inode == bindparam("same"), _before.c.start <= bindparam("start"))
+            .scalar_subquery(),
+            literal_column("0"),
+        ),
+        extent.c.start < bindparam("stop"),
+        extent.c.start + extent.c.size > bindparam("past"),
+    )
+    .order_by(extent.c.start),
+    "inode",
+    "same",
+    "start",
+    "stop",
+    "past",
+)
 _INSERT_EXTENT = insert_row(extent)
+_HERE = and_(extent.c.inode == bindparam("key"), extent.c.start == bindparam("at"))
+_RESIZE_EXTENT = Statement(
+    update(extent).where(_HERE).values(size=bindparam("size")), "size", "key", "at"
+)
+_REMOVE_EXTENT = Statement(delete(extent).where(_HERE), "key", "at")
 _REMOVE_EXTENTS = Statement(delete(extent).where(extent.c.inode == bindparam("key")), "key")
 _RUNS_OF = Statement(select(extent.c.run).where(extent.c.inode == bindparam("inode")), "inode")
 _SHARE = Statement(
@@ -52,6 +87,14 @@ _SHARE = Statement(
 _INSERT_RUN = insert_row(run)
 _REF = Statement(
     update(run).where(run.c.id == bindparam("key")).values(refs=run.c.refs + bindparam("by")),
+    "by",
+    "key",
+)
+_REREF = Statement(
+    update(run)
+    .where(run.c.id == bindparam("key"))
+    .values(refs=run.c.refs + bindparam("by"))
+    .returning(run.c.refs, run.c.size),
     "by",
     "key",
 )
@@ -115,6 +158,58 @@ def set_inline(tx: Tx, number: InodeId, content: bytes) -> None:
 def extents_of(tx: Tx, number: InodeId) -> list[ExtentRow]:
     """All extents with their runs, in order of `start`."""
     return [ExtentRow._make(row) for row in tx.all(_EXTENTS, number)]
+
+
+def extents_between(tx: Tx, number: InodeId, start: int, stop: int) -> list[ExtentRow]:
+    """Extents that hold bytes of [start, stop), in order."""
+    rows = tx.all(_BETWEEN, number, number, start, stop, start)
+    return [ExtentRow._make(row) for row in rows]
+
+
+def replace_ranges(
+    tx: Tx,
+    number: InodeId,
+    cleared: Sequence[tuple[int, int]],
+    extents: Sequence[tuple[int, int, int, int]],
+) -> list[int]:
+    """Make holes of the ranges [start, stop) in `cleared`, then put `extents` there.
+
+    Only extents that overlap a range are touched: they are trimmed or split. extents: rows
+    (start, size, run, run_start), each inside a cleared range or a hole. Returns the runs that
+    lost their last reference, which moved to `freed`.
+    """
+    by: dict[int, int] = {}
+    for start, stop in cleared:
+        for row in extents_between(tx, number, start, stop):
+            end = row.start + row.size
+            if row.start < start:
+                tx.run(_RESIZE_EXTENT, start - row.start, number, row.start)
+            else:
+                tx.run(_REMOVE_EXTENT, number, row.start)
+                by[row.run] = by.get(row.run, 0) - 1
+            if end > stop:
+                moved = row.run_start + stop - row.start
+                tx.run(_INSERT_EXTENT, number, stop, end - stop, row.run, moved)
+                by[row.run] = by.get(row.run, 0) + 1
+    for extent_row in extents:
+        tx.run(_INSERT_EXTENT, number, *extent_row)
+        by[extent_row[2]] = by.get(extent_row[2], 0) + 1
+    return _change_refs(tx, by)
+
+
+def _change_refs(tx: Tx, by: dict[int, int]) -> list[int]:
+    gone: list[int] = []
+    for number, difference in by.items():
+        if not difference:
+            continue
+        row = tx.one(_REREF, difference, number)
+        assert row is not None, number
+        assert row[0] >= 0, (number, row)
+        if row[0] == 0:
+            tx.run(_REMOVE_RUN, number)
+            tx.run(_FREE, number, row[1])
+            gone.append(number)
+    return gone
 
 
 def add_runs(tx: Tx, runs: Sequence[tuple[int, int, int]]) -> None:

@@ -30,6 +30,19 @@ _STAT = Statement(
     "parent",
     "name",
 )
+_EITHER = Statement(
+    select(inode)
+    .select_from(dentry.join(inode, inode.c.id == dentry.c.inode))
+    .where(
+        dentry.c.parent == bindparam("parent"),
+        dentry.c.name.in_([bindparam("directory"), bindparam("leaf")]),
+    )
+    .order_by(dentry.c.name.desc())
+    .limit(literal_column("1")),
+    "parent",
+    "directory",
+    "leaf",
+)
 _INSERT = insert_row(dentry)
 _REPOINT = Statement(
     update(dentry)
@@ -111,6 +124,12 @@ def inode_of(tx: Tx, parent: InodeId, name: bytes) -> InodeId | None:
 def stat(tx: Tx, parent: InodeId, name: bytes) -> InodeRow | None:
     """The inode's row behind a name, or None."""
     row = tx.one(_STAT, parent, name)
+    return None if row is None else InodeRow._make(row)
+
+
+def stat_either(tx: Tx, parent: InodeId, component: bytes) -> InodeRow | None:
+    """The inode of the directory `component/`, else of the leaf `component`, else None (R1)."""
+    row = tx.one(_EITHER, parent, component + b"/", component)
     return None if row is None else InodeRow._make(row)
 
 

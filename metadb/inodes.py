@@ -34,6 +34,8 @@ _SET_META = _set("ctime_ns", "meta")
 _SET_NLINK = _set("nlink", "ctime_ns")
 _SET_PARENT = _set("parent", "ctime_ns")
 _SET_FLAGS = _set("flags")
+_SET_BUCKET = _set("bucket", "ctime_ns")
+_SET_CTIME = _set("ctime_ns")
 _TOUCH = _set("mtime_ns", "ctime_ns")
 _ADD_NLINK = Statement(
     update(inode)
@@ -125,6 +127,16 @@ def set_parent(tx: Tx, directory: InodeId, parent: InodeId, now_ns: int) -> None
 def set_flags(tx: Tx, number: InodeId, flags: int) -> None:
     """Write the flags."""
     tx.run(_SET_FLAGS, flags, number)
+
+
+def set_bucket(tx: Tx, number: InodeId, bucket: InodeId, now_ns: int) -> None:
+    """Its only name moved to another bucket."""
+    tx.run(_SET_BUCKET, bucket, now_ns, number)
+
+
+def set_ctime(tx: Tx, number: InodeId, now_ns: int) -> None:
+    """Something about the inode changed that has no column of its own here."""
+    tx.run(_SET_CTIME, now_ns, number)
 
 
 def touch(tx: Tx, directory: InodeId, now_ns: int) -> None:
