@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import trio
 
+from s3api import checksums
 from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML
 from s3api.payload import Payload, open_payload
 from s3api.requests import Request
@@ -76,17 +77,16 @@ class PayloadBody:
         if self.size == 0:
             await self._payload.read(0)
         proof = self._payload.verify()
-        if not proof.checksum_algorithm:
-            return Digests(md5=proof.md5.hex(), checksums={})
-        if self._algorithm and proof.checksum_algorithm != self._algorithm:
+        md5 = proof.md5.hex()
+        algorithm = proof.checksum_algorithm
+        if algorithm is None:
+            return Digests(md5=md5, checksums={})
+        if self._algorithm and algorithm.name != self._algorithm:
             raise InvalidRequest(
-                f"Checksum Type mismatch occurred, expected checksum Type: "
-                f"{self._algorithm.lower()}, actual checksum Type: "
-                f"{proof.checksum_algorithm.lower()}"
+                "Checksum Type mismatch occurred, expected checksum Type: "
+                f"{self._algorithm.lower()}, actual checksum Type: {algorithm.name.lower()}"
             )
-        return Digests(
-            md5=proof.md5.hex(), checksums={proof.checksum_algorithm: proof.checksum}
-        )
+        return Digests(md5=md5, checksums={algorithm.name: checksums.encode(proof.checksum)})
 
 
 def open_body(request: Request, limiter: trio.CapacityLimiter, algorithm: str = "") -> PayloadBody:

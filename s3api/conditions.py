@@ -121,6 +121,6 @@ def _parse_date(value: bytes) -> int | None:
     if parsed is None:
         return None
     try:
-        return calendar.timegm(parsed[:6] + (0, 0, 0)) - (parsed[9] or 0)
+        return calendar.timegm((*parsed[:6], 0, 0, 0)) - (parsed[9] or 0)
     except (ValueError, OverflowError):
         return None

@@ -18,8 +18,8 @@ from store.errors import StoreError
 from store.types import Precondition
 
 KEYS_MAX = 1000
-# 1,000 keys of 1,024 bytes, each of which may be written as a reference of six, and tags.
-SIZE_MAX_BYTES = 8 << 20
+# 1,000 keys of 1,024 bytes, some of which are written as character references.
+SIZE_MAX_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

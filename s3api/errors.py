@@ -1,8 +1,8 @@
 """Every way an S3 request is refused or fails, as the code and status that S3 uses for it.
 
-Two sources meet here: `Refusal`s (the face's own, from `s3api.refusals` and below) and `StoreError`s,
-mapped by `STORE_FAILURES`, which a test proves total over `store.errors.leaves()`. Anything else
-that reaches the border is a fault of ours: logged there, and told as InternalError.
+Two sources meet here: `Refusal`s (the face's own, from `s3api.refusals` and below) and
+`StoreError`s, mapped by `STORE_FAILURES`, which a test proves total over `store.errors.leaves()`.
+Anything else that reaches the border is a fault of ours: logged there, told as InternalError.
 
 Pure values. Source: Amazon S3 API reference, "Error responses".
 """
@@ -15,6 +15,7 @@ from s3api.httpstream import BodyMalformed, BodyStalled
 from s3api.refusals import (
     AccessDenied,
     BadDigest,
+    EntityTooLarge,
     IncompleteBody,
     InvalidArgument,
     InvalidDigest,
@@ -56,11 +57,6 @@ __all__ = [
 
 class RequestError(Refusal):
     """The request is authentic, and asks for what can't be or isn't done."""
-
-
-class EntityTooLarge(RequestError):
-    code, status = "EntityTooLarge", 400
-    summary = "Your proposed upload exceeds the maximum allowed size."
 
 
 class InvalidLocationConstraint(RequestError):

@@ -77,10 +77,7 @@ async def list_objects_v2(face: Face, request: Request) -> Response:
     query = request.query
     token = query.get("continuation-token")
     start_after = query.get("start-after", "")
-    if token is not None:
-        after = decode_token(token)
-    else:
-        after = start_after
+    after = start_after if token is None else decode_token(token)
     page = await asked.page(face, request.bucket, after)
     owner = _OWNER if query.get("fetch-owner", "").lower() == "true" else ""
     parts = [

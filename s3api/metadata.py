@@ -11,6 +11,7 @@ Pure functions. Source: Amazon S3 user guide, "Working with object metadata"; AP
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import parse_qsl
 
 from s3api.errors import (
@@ -74,7 +75,7 @@ def meta_of(headers: Headers) -> ObjectMeta:
 
     Raises InvalidStorageClass, MetadataTooLarge, InvalidTag, NotImplementedYet.
     """
-    fields: dict[str, str] = {}
+    fields: dict[str, Any] = {}
     user: dict[str, str] = {}
     for name, value in headers.items():
         field = _FIELDS.get(name)

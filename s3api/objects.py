@@ -201,7 +201,9 @@ def checksum_elements(meta: ObjectMeta) -> str:
 
 def _parts_element(request: Request, meta: ObjectMeta) -> str:
     """Parts behind the marker; only those of checksummed objects are listed one by one."""
-    after = parse_count("x-amz-part-number-marker", request.text(b"x-amz-part-number-marker") or "0")
+    after = parse_count(
+        "x-amz-part-number-marker", request.text(b"x-amz-part-number-marker") or "0"
+    )
     asked = request.text(b"x-amz-max-parts") or str(_PARTS_PAGE)
     limit = min(parse_count("x-amz-max-parts", asked), _PARTS_PAGE)
     numbers = meta.part_numbers or list(range(1, len(meta.part_sizes) + 1))

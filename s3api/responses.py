@@ -12,9 +12,10 @@ import email.utils
 import functools
 import itertools
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import cast
 
 from s3api.errors import Failure
 from s3api.httpstream import Header, RequestStream
@@ -63,13 +64,18 @@ def error_response(failure: Failure, resource: str, request_id: str) -> Response
     return Response(failure.status, XML_HEADERS, body)
 
 
+def identity_headers(request_id: str) -> tuple[Header, Header]:
+    """x-amz-request-id and x-amz-id-2, which every answer has."""
+    return (b"x-amz-request-id", request_id.encode()), _HOST_HEADER
+
+
 async def send(stream: RequestStream, response: Response, request_id: str) -> None:
     """Send the whole response.
 
     Raises ClientDisconnected, or Unrecoverable: before anything was sent if the first bytes can't
     be had; later it cuts the connection, since the length is promised.
     """
-    headers = [(b"x-amz-request-id", request_id.encode()), _HOST_HEADER, *response.headers]
+    headers = [*identity_headers(request_id), *response.headers]
     if response.reader is None:
         await stream.respond(response.status, headers, response.body)
         return
@@ -79,12 +85,12 @@ async def send(stream: RequestStream, response: Response, request_id: str) -> No
         response.reader.close()
 
 
-async def _send_object(
-    stream: RequestStream, response: Response, headers: list[Header]
-) -> None:
+async def _send_object(stream: RequestStream, response: Response, headers: list[Header]) -> None:
     assert response.reader is not None
+    # A generator, though the protocol only says that it can be iterated and closed.
+    found = response.reader.stream(response.start, response.stop)
     headers.append((b"content-length", b"%d" % (response.stop - response.start)))
-    async with aclosing(response.reader.stream(response.start, response.stop)) as lists:
+    async with aclosing(cast("AsyncGenerator[Sequence[Buffer]]", found)) as lists:
         async for pieces in lists:
             if not stream.response_started:
                 await stream.start_response(response.status, headers)

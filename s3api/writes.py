@@ -92,9 +92,7 @@ def _copied_meta(request: Request, source: ObjectStat) -> ObjectMeta | None:
     if not replaces_meta:
         if not replaces_tags and not given.website_redirect:
             return None
-        given = replace(
-            source.meta, website_redirect=given.website_redirect, tags=given.tags
-        )
+        given = replace(source.meta, website_redirect=given.website_redirect, tags=given.tags)
     tags = given.tags if replaces_tags else source.meta.tags
     return given if given.tags == tags else replace(given, tags=tags)
 

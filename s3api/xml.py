@@ -27,9 +27,9 @@ DEPTH_MAX = 16
 
 Element = etree._Element
 
-_needs_escape = re.compile("[&<>\"\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]").search
+_needs_escape = re.compile('[&<>"\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]').search
 _ESCAPES = {code: f"&#x{code:x};" for code in (*range(0x20), 0x7F, 0xFFFE, 0xFFFF)}
-_ESCAPES |= {code: "\ufffd" for code in range(0xD800, 0xE000)}
+_ESCAPES |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 _ESCAPES |= {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;"}
 
 

@@ -1,0 +1,156 @@
+"""Which operation a request asks for: by method, by what the path names, and by subresource.
+
+A table, since S3 routes on query parameters and one header, which URL routers don't know. What the
+table lacks is NotImplemented: a request must never fall through to a plainer operation that
+ignores what it asked for (a PUT ?acl is no PUT of an object).
+
+Concurrency: constants. Source: Amazon S3 API reference, "Operations".
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from s3api import buckets, deletes, listing, multipart, objects, writes
+from s3api.errors import InvalidArgument, NotImplementedYet
+from s3api.face import Face
+from s3api.requests import Request
+from s3api.responses import Response
+
+Run = Callable[[Face, Request], Awaitable[Response]]
+
+
+class Target(enum.Enum):
+    """What a path names."""
+
+    SERVICE = "service"
+    BUCKET = "bucket"
+    OBJECT = "object"
+
+
+class Operation(NamedTuple):
+    """name: as S3 calls it. action: what must be allowed. hot: answered ahead of Quart."""
+
+    name: str
+    action: str
+    run: Run
+    hot: bool = False
+
+
+# Every parameter that selects another operation, whether we have that operation or not.
+# fmt: off
+SUBRESOURCES = frozenset((
+    "abac", "accelerate", "acl", "analytics", "annotation", "append", "attributes", "cors",
+    "delete", "encryption", "intelligent-tiering", "inventory", "lambdaArn", "legal-hold",
+    "lifecycle", "location", "logging", "metadataConfiguration", "metadataInventoryTable",
+    "metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock",
+    "ownershipControls", "policy", "policyStatus", "publicAccessBlock", "renameObject",
+    "replication", "replication-metrics", "replication-reset", "requestPayment", "restore",
+    "retention", "select", "select-type", "session", "tagging", "torrent", "uploadId", "uploads",
+    "versioning", "versions", "website",
+))
+# fmt: on
+_COPY = "copy"
+
+_S, _B, _O = Target.SERVICE, Target.BUCKET, Target.OBJECT
+
+OPERATIONS: dict[tuple[Target, str, str], Operation] = {
+    (_S, "GET", ""): Operation("ListBuckets", "s3:ListAllMyBuckets", buckets.list_buckets),
+    (_B, "PUT", ""): Operation("CreateBucket", "s3:CreateBucket", buckets.create_bucket),
+    (_B, "HEAD", ""): Operation("HeadBucket", "s3:ListBucket", buckets.head_bucket),
+    (_B, "DELETE", ""): Operation("DeleteBucket", "s3:DeleteBucket", buckets.delete_bucket),
+    (_B, "GET", ""): Operation("ListObjects", "s3:ListBucket", listing.list_objects),
+    (_B, "GET", "list-type"): Operation(
+        "ListObjectsV2", "s3:ListBucket", listing.list_objects_v2, hot=True
+    ),
+    (_B, "GET", "versions"): Operation(
+        "ListObjectVersions", "s3:ListBucketVersions", listing.list_object_versions
+    ),
+    (_B, "GET", "uploads"): Operation(
+        "ListMultipartUploads", "s3:ListBucketMultipartUploads", multipart.list_uploads
+    ),
+    (_B, "GET", "location"): Operation(
+        "GetBucketLocation", "s3:GetBucketLocation", buckets.get_bucket_location
+    ),
+    (_B, "GET", "versioning"): Operation(
+        "GetBucketVersioning", "s3:GetBucketVersioning", buckets.get_bucket_versioning
+    ),
+    (_B, "GET", "acl"): Operation("GetBucketAcl", "s3:GetBucketAcl", buckets.get_bucket_acl),
+    (_B, "PUT", "acl"): Operation("PutBucketAcl", "s3:PutBucketAcl", buckets.put_bucket_acl),
+    (_B, "POST", "delete"): Operation("DeleteObjects", "s3:DeleteObject", deletes.delete_objects),
+    (_O, "GET", ""): Operation("GetObject", "s3:GetObject", objects.get_object, hot=True),
+    (_O, "HEAD", ""): Operation("HeadObject", "s3:GetObject", objects.head_object, hot=True),
+    (_O, "PUT", ""): Operation("PutObject", "s3:PutObject", writes.put_object, hot=True),
+    (_O, "PUT", _COPY): Operation("CopyObject", "s3:PutObject", writes.copy_object),
+    (_O, "DELETE", ""): Operation(
+        "DeleteObject", "s3:DeleteObject", writes.delete_object, hot=True
+    ),
+    (_O, "GET", "attributes"): Operation(
+        "GetObjectAttributes", "s3:GetObjectAttributes", objects.get_object_attributes
+    ),
+    (_O, "GET", "acl"): Operation("GetObjectAcl", "s3:GetObjectAcl", objects.get_object_acl),
+    (_O, "PUT", "acl"): Operation("PutObjectAcl", "s3:PutObjectAcl", objects.put_object_acl),
+    (_O, "GET", "tagging"): Operation(
+        "GetObjectTagging", "s3:GetObjectTagging", objects.get_object_tagging
+    ),
+    (_O, "PUT", "tagging"): Operation(
+        "PutObjectTagging", "s3:PutObjectTagging", objects.put_object_tagging
+    ),
+    (_O, "DELETE", "tagging"): Operation(
+        "DeleteObjectTagging", "s3:DeleteObjectTagging", objects.delete_object_tagging
+    ),
+    (_O, "POST", "uploads"): Operation(
+        "CreateMultipartUpload", "s3:PutObject", multipart.create_upload
+    ),
+    (_O, "PUT", "uploadId"): Operation(
+        "UploadPart", "s3:PutObject", multipart.upload_part, hot=True
+    ),
+    (_O, "PUT", "uploadId" + _COPY): Operation(
+        "UploadPartCopy", "s3:PutObject", multipart.upload_part_copy
+    ),
+    (_O, "GET", "uploadId"): Operation(
+        "ListParts", "s3:ListMultipartUploadParts", multipart.list_parts
+    ),
+    (_O, "POST", "uploadId"): Operation(
+        "CompleteMultipartUpload", "s3:PutObject", multipart.complete_upload
+    ),
+    (_O, "DELETE", "uploadId"): Operation(
+        "AbortMultipartUpload", "s3:AbortMultipartUpload", multipart.abort_upload
+    ),
+}
+
+
+def find_operation(request: Request) -> Operation:
+    """What the request asks for. Raises NotImplementedYet, InvalidArgument (two subresources)."""
+    subresource = _subresource(request) if request.query else ""
+    if request.key:
+        target = _O
+        if request.method == "PUT" and b"x-amz-copy-source" in request.headers:
+            subresource += _COPY
+    elif request.bucket:
+        target = _B
+        if not subresource and request.query.get("list-type") == "2":
+            subresource = "list-type"
+    else:
+        target = _S
+    operation = OPERATIONS.get((target, request.method, subresource))
+    if operation is None:
+        raise NotImplementedYet(
+            extras=(("Method", request.method), ("ResourceType", subresource or target.value))
+        )
+    return operation
+
+
+def _subresource(request: Request) -> str:
+    chosen = ""
+    for name in request.query:
+        if name in SUBRESOURCES:
+            if chosen:
+                raise InvalidArgument(
+                    f"Conflicting query string parameters: {chosen}, {name}",
+                    (("ArgumentName", "ResourceType"), ("ArgumentValue", chosen)),
+                )
+            chosen = name
+    return chosen
