@@ -63,7 +63,6 @@ class LocalAppender:
         self._draft: Draft | None = None
         self._drafts: list[Draft] = []
         self._flight: deque[tuple[Draft, Stripe]] = deque()
-        self._waste: list[tuple[OpenSegment, int, int]] = []
         self._detours = 0
         self._reserved_records = 0
         self._spent = False
@@ -103,7 +102,7 @@ class LocalAppender:
                 await stripe.done.wait()
         self._flight.clear()
         for draft in self._drafts:
-            self._waste.append((draft.open, draft.start, draft.next))
+            draft.open.waste(draft.start, draft.next)
         self._release()
 
     # -- stripes -----------------------------------------------------------------------
@@ -167,7 +166,7 @@ class LocalAppender:
             self._gathered += stripe.payload
             self._placed -= stripe.payload
             size = record_size(stripe.payload, draft.open.segment.k)
-            self._waste.append((draft.open, stripe.offset, stripe.offset + size))
+            draft.open.waste(stripe.offset, stripe.offset + size)
         self._flight.clear()
         self._close_draft()
 
@@ -191,15 +190,15 @@ class LocalAppender:
         """A draft with room for the next stripe, in a segment that isn't sealed."""
         draft = self._draft
         if draft is not None and not draft.open.sealed:
-            if draft.next + draft.open.record <= draft.limit:
-                return draft
-            draft.limit = draft.open.extend(draft.limit, self._wanted(draft.open))
-            if draft.next + draft.open.record <= draft.limit:
+            needed = self._needed(draft.open)
+            if draft.next + needed > draft.limit:
+                draft.limit = draft.open.extend(draft.limit, self._wanted(draft.open))
+            if draft.next + needed <= draft.limit:
                 return draft
         self._close_draft()
         while True:
             found = await self._writer.placement.open_in(self._lane)
-            place = found.reserve(self._wanted(found))
+            place = found.reserve(self._needed(found), self._wanted(found))
             if place is not None:
                 break
         self._draft = Draft(found, *place)
@@ -207,13 +206,17 @@ class LocalAppender:
         found.users += 1
         return self._draft
 
+    def _needed(self, found: OpenSegment) -> int:
+        """What the next stripe takes on each member."""
+        segment = found.segment
+        return record_size(min(self._gathered, segment.stripe_size), segment.k)
+
     def _wanted(self, found: OpenSegment) -> int:
         """How much to reserve in each member: what was announced, else ever more."""
         segment = found.segment
-        if self._size_hint is not None:
-            left = min(self._size_hint - self._placed, _MAX_HINTED_BYTES)
-            if left > 0:
-                return max(member_size(segment, left), found.record)
+        left = 0 if self._size_hint is None else self._size_hint - self._placed
+        if left >= self._gathered:
+            return member_size(segment, min(left, _MAX_HINTED_BYTES))
         most = _MAX_RESERVED_BYTES // segment.stripe_size
         self._reserved_records = max(1, min(self._reserved_records * 2, most))
         return self._reserved_records * found.record
@@ -224,13 +227,11 @@ class LocalAppender:
         if draft is None:
             return
         if draft.next < draft.limit and not draft.open.give_back(draft.next, draft.limit):
-            self._waste.append((draft.open, draft.next, draft.limit))
+            draft.open.waste(draft.next, draft.limit)
         draft.limit = draft.next
 
     def _release(self) -> None:
-        """Give back what isn't part of a run, and let sealed segments close."""
-        self._writer.reclaim(self._waste)
-        self._waste = []
+        """Let go of the segments."""
         self._writer.release([draft.open for draft in self._drafts])
 
     # -- durability --------------------------------------------------------------------

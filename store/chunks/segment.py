@@ -58,15 +58,17 @@ class OpenSegment:
         self.closing = False
         self.written = 0
         self.flushed = 0
+        self.wasted_bytes = 0
+        self._waste: list[tuple[int, int]] = []
         self._flight: trio.Event | None = None
         self._flush_deadline_s = flush_deadline_s
 
     # -- places ------------------------------------------------------------------------
 
-    def reserve(self, wanted: int) -> tuple[int, int] | None:
-        """[start, stop) in each member: `wanted` bytes or what is left, one record at least."""
+    def reserve(self, needed: int, wanted: int) -> tuple[int, int] | None:
+        """[start, stop) in each member: `wanted` bytes or what is left, but >= `needed`."""
         size = min(wanted, self.limit - self.top)
-        if self.sealed or size < self.record:
+        if self.sealed or size < needed:
             return None
         start = self.top
         self.top += size
@@ -85,6 +87,18 @@ class OpenSegment:
             return False
         self.top = start
         return True
+
+    def waste(self, start: int, stop: int) -> None:
+        """No run will ever name [start, stop): to be punched some day."""
+        if start < stop:
+            self._waste.append((start, stop))
+            self.wasted_bytes += stop - start
+
+    def take_waste(self) -> list[tuple[int, int]]:
+        """The wasted ranges, for punching."""
+        taken, self._waste = self._waste, []
+        self.wasted_bytes = 0
+        return taken
 
     def grow(self, stop: int) -> tuple[int, int] | None:
         """The (offset, size) to allocate before writing up to `stop`, if any."""

@@ -22,6 +22,8 @@ from store.chunks.stripe import StripeJob
 from store.chunks.threads import Hung, fan_out
 from store.chunks.types import Buffer, Owner, RunId
 
+_MUCH_WASTE_BYTES = 16 << 20
+
 
 @dataclass(slots=True, kw_only=True)
 class Stripe:
@@ -131,6 +133,8 @@ class Writer:
         """An appender is through with `segments` (one entry for each of its runs)."""
         for found in segments:
             found.users -= 1
+            if found.wasted_bytes >= _MUCH_WASTE_BYTES:
+                self.service().start_soon(self._punch_waste, found)
             self._close_if_done(found)
 
     def _close_if_done(self, found: OpenSegment) -> None:
@@ -146,11 +150,9 @@ class Writer:
             self.placement.lost[found.segment.id] = found.lost
         del self.placement.open[found.segment.id]
         await self._reclaimer.cut(found)
+        await self._punch_waste(found)
 
-    def reclaim(self, ranges: Sequence[tuple[OpenSegment, int, int]]) -> None:
-        """Give member ranges back that no run holds, in the background."""
-        if ranges:
-            self.service().start_soon(
-                self._reclaimer.punch,
-                [(found.segment, start, stop) for found, start, stop in ranges],
-            )
+    async def _punch_waste(self, found: OpenSegment) -> None:
+        """Give back what no run holds. Tails are small, so they are gathered first."""
+        ranges = [(found.segment, start, stop) for start, stop in found.take_waste()]
+        await self._reclaimer.punch(ranges)
