@@ -1,29 +1,48 @@
 """`SqliteEngine`: SQLite on the loop, durability as a separate step.
 
-Invariants: E1 to E3 of `metadb.engine`.
-Concurrency: one trio loop owns the read-write connection; see `metadb.engine`.
+    transact, read   on the loop's connection; WAL, `synchronous = OFF` (`primary`)
+    barrier          copies' logs written and everything synced at once (`flusher`, `mirror`)
+    run              timed barriers, checkpoints, copies replaced (`upkeep`)
+    open             which copy to go on from (`recovery`), migrations, missing copies built
+    scan             long queries on connections of their own (`scan`)
+
+Invariants: E1 to E3 of `metadb.engine`, kept by the modules named; and
+  S1 `open_engine` returns with two whole copies at least, where there are two usable drives, and
+     with no other place that says it holds one.
+A transaction that waits for a hung drive hangs the loop: the kernel takes log writes into its
+page cache, so it doesn't before memory for that runs out. Everything else has deadlines.
+Concurrency: one trio loop; see `metadb.engine`.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
-from sqlalchemy import Select, create_engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Select
 
+from metadb import migrations
 from metadb.errors import MetadataFull, NoUsableCopy, PrimaryLost
-from metadb.schema import METADATA
+from metadb.files import Folder
+from metadb.flusher import Flusher
+from metadb.mirror import DATABASE, INDEX, LOG, STATE, Copy
+from metadb.primary import Primary
+from metadb.recovery import Choice, CopyPlace, State, boot_id, choose
+from metadb.scan import ScanLane, open_scan_lane
 from metadb.statements import Row, Tx
+from metadb.upkeep import MetadbConfig, Upkeep, long_log_frames
+
+__all__ = ["CopyPlace", "MetadbConfig", "SqliteEngine", "open_engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SMALL_BYTES = 256 << 20
+_CLOSE_DEADLINE_S = 5.0
 
 _LOST_CODES = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT}
@@ -31,48 +50,34 @@ _LOST_CODES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyPlace:
-    """A folder on one drive that may hold a copy. trusted: False when the drive came back stale."""
-
-    drive: str
-    path: Path
-    trusted: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetadbConfig:
-    """copies: how many drives hold the database, max(2, m + 1)."""
-
-    copies: int = 2
-    wal_bytes: int = 64 << 20
-    flush_interval_s: float = 1.0
-    flush_deadline_s: float = 10.0
-    cache_bytes: int = 64 << 20
-
-
 class SqliteEngine:
     """An `Engine`; made by `open_engine`."""
 
-    def __init__(self, place: CopyPlace, config: MetadbConfig) -> None:
-        self._config = config
-        self._path = place.path / "meta.db"
-        self._connection = sqlite3.connect(
-            self._path, isolation_level=None, cached_statements=512, timeout=0
-        )
-        execute = self._execute = self._connection.execute
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = OFF")
-        execute("PRAGMA wal_autocheckpoint = 0")
-        execute(f"PRAGMA cache_size = {-config.cache_bytes // 1024}")
-        execute("PRAGMA secure_delete = OFF")
-        self._tx = Tx(self._connection)
-        self._hook: Callable[[], Awaitable[None]] | None = None
+    def __init__(self, primary: Primary, flusher: Flusher, upkeep: Upkeep, scan: ScanLane) -> None:
+        self._primary = primary
+        self._connection = primary.connection
+        self._execute = primary.connection.execute
+        self._tx = Tx(primary.connection)
+        self._flusher = flusher
+        self._upkeep = upkeep
+        self._scan = scan
+
+    @property
+    def primary_drive(self) -> str:
+        """The drive the loop's database is on."""
+        return self._primary.drive
+
+    @property
+    def copy_drives(self) -> tuple[str, ...]:
+        """The drives that hold a whole copy beside the primary."""
+        return tuple(copy.drive for copy in self._flusher.copies if copy.whole)
 
     def transact(
         self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """See `Engine.transact`."""
+        if self._flusher.lost is not None:
+            raise PrimaryLost(*self._flusher.lost.args)
         execute = self._execute
         try:
             execute("BEGIN IMMEDIATE")
@@ -80,9 +85,9 @@ class SqliteEngine:
             execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:
-                execute("ROLLBACK")
+                self._roll_back()
             if isinstance(error, sqlite3.Error):
-                raise _translated(error) from error
+                raise self._translated(error) from error
             raise
         return result
 
@@ -93,40 +98,46 @@ class SqliteEngine:
         try:
             return function(self._tx, *args, **kwargs)
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
 
     async def barrier(self) -> None:
-        """See `Engine.barrier`."""
-        if self._hook is not None:
-            await self._hook()
-        await trio.to_thread.run_sync(_sync_file, f"{self._path}-wal")
+        """See `Engine.barrier`. Raises MetadataFull too, where no drive has room for a copy."""
+        await self._flusher.barrier()
 
     def before_flush(self, hook: Callable[[], Awaitable[None]]) -> None:
-        """See `Engine.before_flush`."""
-        self._hook = hook
+        """See `Engine.before_flush`. What the hook raises, the barrier raises."""
+        self._flusher.hook = hook
 
-    async def scan(
-        self, statement: Select[Any], page_rows: int = 500
-    ) -> AsyncIterator[list[Row]]:
+    def scan(self, statement: Select[Any], page_rows: int = 500) -> AsyncIterator[list[Row]]:
         """See `Engine.scan`."""
-        raise NotImplementedError
-        yield []
+        return self._scan.pages(statement, page_rows)
+
+    async def checkpoint(self) -> bool:
+        """Restart the log now; False when a reader is in the way. `run` does it by itself."""
+        return await self._upkeep.checkpoint()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep barriers coming; raises PrimaryLost."""
-        task_status.started()
-        while True:
-            await trio.sleep(self._config.flush_interval_s)
-            await self.barrier()
+        """Keep barriers, checkpoints and copies going; raises PrimaryLost.
 
-    def _bring_up(self) -> None:
-        engine = create_engine(
-            "sqlite://", creator=lambda: self._connection, poolclass=StaticPool
-        )
-        METADATA.create_all(engine)
+        By then `on_eject` has been called for the primary's drive: open again on the others.
+        """
+        await self._upkeep.run(task_status)
 
-    def _close(self) -> None:
-        self._connection.close()
+    def _roll_back(self) -> None:
+        try:
+            self._execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._flusher.lose(PrimaryLost(f"a transaction could not be rolled back: {error}"))
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return MetadataFull("no room to commit")
+        if code in _LOST_CODES:
+            lost = PrimaryLost(f"{self._primary.path}: {error}")
+            self._flusher.lose(lost)
+            return lost
+        return error
 
 
 @asynccontextmanager
@@ -136,36 +147,98 @@ async def open_engine(
     config: MetadbConfig,
     on_eject: Callable[[str], Awaitable[None]],
     create: bool = False,
+    folder_type: Callable[[Path], Folder] = Folder,
 ) -> AsyncIterator[SqliteEngine]:
-    """Open the store's metadata; `create` makes it anew where none of `places` holds any.
+    """Open the store's metadata, on the newest copy there is; on exit stop cleanly.
 
-    on_eject: raises the epoch on the labels of all drives but the one named; a copy counts as
-    gone only when it has returned.
+    places: one folder on each drive of the pool that is there; a drive that is missing, or came
+    back, must have been dealt with in the labels before (missing: its epoch is lower from now
+    on; back: `trusted=False`). on_eject: raises the epoch on the labels of all drives but the one
+    named; that drive's copy counts as gone only when it has returned.
+    create: make the metadata anew; refused where any place holds some.
+    Raises NoUsableCopy, SchemaTooNew.
     """
-    place = places[0]
-    if not create and not (place.path / "meta.db").exists():
-        raise NoUsableCopy(f"{place.path}: no database")
-    place.path.mkdir(parents=True, exist_ok=True)
-    engine = SqliteEngine(place, config)
-    engine._bring_up()
+    boot = boot_id()
+    if create:
+        choice = None
+        place = await trio.to_thread.run_sync(_blank_place, places)
+    else:
+        choice = await trio.to_thread.run_sync(_choose, places, boot, config)
+        place = choice.primary.place
+    primary = Primary(place.drive, place.path, cache_bytes=config.cache_bytes)
+    flusher = Flusher(
+        primary,
+        deadline_s=config.flush_deadline_s,
+        long_log_frames=long_log_frames(config),
+        on_eject=on_eject,
+    )
+    state = State(run=choice.run if choice else 1, boot=boot, is_primary=True)
+    upkeep = Upkeep(flusher, places, config=config, state=state, folder_type=folder_type)
     try:
-        yield engine
+        Folder(place.path).sync()
+        migrations.upgrade(primary.connection)
+        _keep_copies(flusher, choice, config, folder_type)
+        await flusher.barrier()
+        await upkeep.write_state(clean=False)
+        small = primary.path.stat().st_size <= _SMALL_BYTES
+        await upkeep.join_missing(config.copies if small else min(2, config.copies))
+        await _disown_others(flusher, places)
+        async with open_scan_lane(primary.path) as scan:
+            yield SqliteEngine(primary, flusher, upkeep, scan)
     finally:
-        engine._close()
+        with trio.CancelScope(shield=True):
+            await _stop(primary, flusher, upkeep)
 
 
-def _translated(error: sqlite3.Error) -> Exception:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return MetadataFull("no room to commit")
-    if code in _LOST_CODES:
-        return PrimaryLost(str(error))
-    return error
+def _choose(places: Sequence[CopyPlace], boot: str, config: MetadbConfig) -> Choice:
+    return choose(places, boot=boot, check_bytes=config.check_bytes)
 
 
-def _sync_file(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY)
+def _blank_place(places: Sequence[CopyPlace]) -> CopyPlace:
+    for place in places:
+        if (place.path / STATE).exists():
+            raise NoUsableCopy(f"{place.path} holds metadata; a new store needs empty drives")
+    folder = Folder(places[0].path)
+    folder.make()
+    folder.remove(DATABASE, LOG, INDEX)  # Left by one that never became whole.
+    return places[0]
+
+
+def _keep_copies(
+    flusher: Flusher,
+    choice: Choice | None,
+    config: MetadbConfig,
+    folder_type: Callable[[Path], Folder],
+) -> None:
+    """Let the copies that only lack frames follow from where they are."""
+    for found in choice.keep[: config.copies - 1] if choice else ():
+        copy = Copy(
+            found.place.drive, folder_type(found.place.path), generation=0, frames=found.frames
+        )
+        flusher.add(copy)
+
+
+async def _disown_others(flusher: Flusher, places: Sequence[CopyPlace]) -> None:
+    """See to it that no place but those that follow says it holds a copy (S1)."""
+    following = {flusher.primary.drive, *(copy.drive for copy in flusher.copies)}
+    for place in places:
+        if place.drive not in following:
+            try:
+                await trio.to_thread.run_sync(Folder(place.path).remove, STATE)
+            except OSError as error:
+                await flusher.eject_drive(place.drive, error)
+
+
+async def _stop(primary: Primary, flusher: Flusher, upkeep: Upkeep) -> None:
+    """Leave every copy complete, its log restarted and its state clean, as far as can be."""
     try:
-        os.fdatasync(fd)
+        if flusher.lost is None:
+            await flusher.barrier()
+            await upkeep.checkpoint()
+            await flusher.barrier()
+            await upkeep.write_state(clean=True)
     finally:
-        os.close(fd)
+        for copy in flusher.copies:
+            copy.close()
+        with trio.move_on_after(_CLOSE_DEADLINE_S):
+            await trio.to_thread.run_sync(primary.close, abandon_on_cancel=True)

@@ -1,0 +1,232 @@
+"""Group commit: one flush at a time makes the primary and all its copies durable together.
+
+A flush samples how far the log is committed, awaits the hook (E3), gives the copies the frames
+up to there and syncs all drives in parallel. Whoever calls `barrier` first leads a flush; those
+who come while it runs wait, and one of them leads the next.
+
+Invariants:
+  B1 everything up to position `_durable` is synced on the primary and on every copy in `copies`;
+  B2 a copy that fails is out of `copies`, and `on_eject` has returned, before `_durable` passes it;
+  B3 when the primary fails no copy is ejected by that flush: it may be the primary's fault.
+Positions count frames over all generations: `_base` (those of ended ones) + frames of this one.
+Concurrency: one trio loop. A leader is shielded from cancellation until its flush is done, which
+`deadline_s` bounds for each piece of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from metadb import wal
+from metadb.errors import MetadataFull, MetadbError, PrimaryLost
+from metadb.lanes import Batch
+from metadb.mirror import Copy, CopyDamaged, Turn
+from metadb.primary import Primary
+
+_log = logging.getLogger(__name__)
+
+# A flush goes over in pieces of about 1 MiB, each read on the loop in 0.1 ms.
+_PIECE_FRAMES = 254
+
+
+class _Flush:
+    """A flush under way, for those who wait for it."""
+
+    __slots__ = ("done", "error", "target")
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.done = trio.Event()
+        self.error: Exception | None = None
+
+
+class Flusher:
+    """See the module. `copies` holds the primary's live copies, whole or still being built."""
+
+    def __init__(
+        self,
+        primary: Primary,
+        *,
+        deadline_s: float,
+        long_log_frames: int,
+        on_eject: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.primary = primary
+        self.copies: list[Copy] = []
+        self.hook: Callable[[], Awaitable[None]] | None = None
+        self.generation = 0
+        self.flushed = 0
+        self.lost: PrimaryLost | None = None
+        self.lost_event = trio.Event()
+        self.ejected: set[str] = set()
+        self.changed = trio.Event()
+        self.long_log = trio.Event()
+        self._deadline_s = deadline_s
+        self._long_log_frames = long_log_frames
+        self._on_eject = on_eject
+        self._turn: Turn | None = None
+        self._base = 0
+        self._durable = -1
+        self._under_way: _Flush | None = None
+
+    def position(self) -> int:
+        """How far the primary is committed."""
+        return self._base + self.primary.index.frames()
+
+    async def barrier(self) -> None:
+        """Return when all that was committed before the call is durable (`Engine.barrier`)."""
+        target = self.position()
+        while self._durable < target:
+            if self.lost is not None:
+                raise PrimaryLost(*self.lost.args)
+            flush = self._under_way
+            if flush is None:
+                await self._lead()
+                continue
+            await flush.done.wait()
+            if flush.error is not None and (flush.target >= target or self.lost is not None):
+                raise type(flush.error)(*flush.error.args) from flush.error
+
+    def lose(self, error: PrimaryLost) -> None:
+        """Take the primary as lost: no barrier succeeds any more."""
+        if self.lost is None:
+            self.lost = error
+            self.lost_event.set()
+
+    async def idle(self) -> None:
+        """Return when no flush is under way; none begins before the caller awaits something."""
+        while self._under_way is not None:
+            await self._under_way.done.wait()
+
+    def turned(self) -> bool:
+        """Whether every copy has followed the last restart of the log."""
+        return self._turn is None
+
+    def restart(self) -> bool:
+        """Restart the primary's log, between two flushes; False when a reader is in the way.
+
+        What the copies lack of the old generation goes to memory: little, when it is called
+        right behind a flush. They get it with the next flush.
+        """
+        assert self._under_way is None and self._turn is None
+        frames = self.primary.index.frames()
+        start = min([self.flushed, *(copy.frames for copy in self.copies)])
+        tail = self.primary.read_log(start, frames)
+        salts = self.primary.index.salts()
+        if not self.primary.restart():
+            return False
+        number = wal.checkpoint_number(self.primary.read_log_header())
+        self.generation += 1
+        self._turn = Turn(
+            generation=self.generation,
+            frames=frames,
+            start=start,
+            tail=tail,
+            void_header=wal.void_header(number, salts),
+        )
+        self._base += frames
+        self.flushed = 0
+        return True
+
+    def add(self, copy: Copy) -> None:
+        """Have `copy` follow from the next flush on, which the next barrier makes happen."""
+        self.copies.append(copy)
+        self._durable = min(self._durable, self._base + copy.frames)
+
+    async def eject(self, copy: Copy, error: BaseException) -> None:
+        """Go on without `copy`; it counts as gone when this returns (B2)."""
+        if copy in self.copies:
+            self.copies.remove(copy)
+            copy.close()
+            await self.eject_drive(copy.drive, error)
+
+    async def eject_drive(self, drive: str, error: BaseException | None) -> None:
+        """Have what stands on `drive` counted as stale from now on."""
+        if drive not in self.ejected:
+            _log.warning("metadata: drive %s is ejected: %s", drive, error)
+            self.ejected.add(drive)
+            await self._on_eject(drive)
+            self.changed.set()
+
+    async def _lead(self) -> None:
+        flush = self._under_way = _Flush(self.position())
+        try:
+            with trio.CancelScope(shield=True):
+                await self._flush()
+        except Exception as error:
+            flush.error = error
+            if isinstance(error, PrimaryLost):
+                self.lose(error)
+            raise
+        finally:
+            self._under_way = None
+            flush.done.set()
+
+    async def _flush(self) -> None:
+        target = self.primary.index.frames()
+        if self.hook is not None:
+            await self.hook()
+        start = self.flushed
+        for copy in self.copies:
+            start = min(start, copy.frames if copy.generation == self.generation else 0)
+        while True:
+            stop = min(target, start + _PIECE_FRAMES)
+            await self._flush_piece(start, stop, last=stop == target)
+            start = stop
+            if stop == target:
+                break
+        self.flushed = target
+        self._durable = self._base + target
+        if self._turn is not None and all(c.generation == self.generation for c in self.copies):
+            self._turn = None
+        self.primary.grow_log()
+        if target >= self._long_log_frames:
+            self.long_log.set()
+
+    async def _flush_piece(self, start: int, stop: int, *, last: bool) -> None:
+        """Give frames [start, stop) to the copies; with the last piece sync the primary too."""
+        chunk = self.primary.read_log(start, stop)
+        batch = Batch()
+        copies = list(self.copies)
+        for copy in copies:
+            take = partial(copy.take, self._turn, self.generation, start, chunk)
+            copy.lane.submit(take, batch)
+        if last:
+            self.primary.lane.submit(self.primary.sync_log, batch)
+        errors = await batch.wait(self._deadline_s)
+        if last and (error := errors.pop()) is not None:
+            raise _as_primary_lost(error)
+        failed = [(c, e) for c, e in zip(copies, errors, strict=True) if e is not None]
+        if failed:
+            self.primary.probe()
+            await self._sort_out(failed, well=1 + len(copies) - len(failed))
+
+    async def _sort_out(self, failed: list[tuple[Copy, BaseException]], *, well: int) -> None:
+        """Eject what failed; raise MetadataFull where only full drives would be ejected.
+
+        well: drives that took the piece, the primary among them. A full drive stays a copy that
+        is behind, unless two others are well: full drives are rarely full alone.
+        """
+        full = False
+        for copy, error in failed:
+            if not isinstance(error, OSError | CopyDamaged):
+                raise error
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) and well < 2:
+                full = True
+            else:
+                await self.eject(copy, error)
+        if full:
+            raise MetadataFull("no room for the log on the drives that hold a copy")
+
+
+def _as_primary_lost(error: BaseException) -> MetadbError:
+    if isinstance(error, PrimaryLost):
+        return error
+    if isinstance(error, OSError):
+        return PrimaryLost(f"the primary's drive failed to sync: {error}")
+    raise error

@@ -1,0 +1,282 @@
+"""What the engine does beside its callers: timed barriers, checkpoints, copies built anew.
+
+A checkpoint brings the primary's database file and the copies' up to date in threads, while
+commits go on, and then restarts the log on the loop, with what little was committed meanwhile.
+A copy is built by following the primary from the first moment: it takes the log so far, then
+every flush, and beside that the database file in pieces; no commit waits for it.
+
+Invariants:
+  U1 a checkpoint never puts frames into the primary's database file that no flush has covered,
+     but those between its last flush and the restart; `turning` is in its state file by then,
+     so that after a power cut nobody takes that file for one without them (E3);
+  U2 a copy's `state` file is written when its base and its log are durable, not before (Y3);
+  U3 the log does not restart while a new copy takes its first part (`_shape`).
+Concurrency: tasks on the loop; long work in threads, each with a deadline. Threads that work on
+the primary's connections are never abandoned but at their deadline, which loses the primary.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import trio
+
+from metadb import wal
+from metadb.errors import MetadbError, PrimaryLost
+from metadb.files import Folder
+from metadb.flusher import Flusher
+from metadb.lanes import Batch
+from metadb.mirror import PIECE_BYTES, Copy, CopyDamaged
+from metadb.recovery import CopyPlace, State, write_state
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_ROUNDS = 5
+_SMALL_REST_FRAMES = 256
+_SYNC_EVERY_PIECES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadbConfig:
+    """How the metadata is kept.
+
+    copies: how many drives hold it, max(2, m + 1), as far as there are drives;
+    wal_bytes: the log is restarted when it is about this long;
+    flush_interval_s: a barrier happens at least this often;
+    flush_deadline_s: a drive that takes longer to sync 1 MiB is ejected;
+    thread_deadline_s: the same for a checkpoint or a piece of a new copy;
+    cache_bytes: SQLite's page cache; check_bytes: largest file that is checked after a crash.
+    """
+
+    copies: int = 2
+    wal_bytes: int = 64 << 20
+    flush_interval_s: float = 1.0
+    flush_deadline_s: float = 10.0
+    thread_deadline_s: float = 120.0
+    cache_bytes: int = 64 << 20
+    check_bytes: int = 256 << 20
+
+
+class Upkeep:
+    """The tasks of one open engine, which `SqliteEngine.run` runs."""
+
+    def __init__(
+        self,
+        flusher: Flusher,
+        places: Sequence[CopyPlace],
+        *,
+        config: MetadbConfig,
+        state: State,
+        folder_type: Callable[[Path], Folder],
+    ) -> None:
+        """places: all drives; state: what the primary's state file says in this run."""
+        self._flusher = flusher
+        self._places = {place.drive: place for place in places}
+        self._config = config
+        self._state = state
+        self._folder_type = folder_type
+        self._shape = trio.Lock()
+        self._threads = trio.CapacityLimiter(8)
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """Run until cancelled; raises PrimaryLost, when the primary's drive counts as gone."""
+        flusher = self._flusher
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_and_checkpoint)
+            nursery.start_soon(self._replace_copies)
+            task_status.started()
+            await flusher.lost_event.wait()
+            nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await flusher.eject_drive(flusher.primary.drive, flusher.lost)
+        assert flusher.lost is not None
+        raise PrimaryLost(*flusher.lost.args) from flusher.lost
+
+    async def checkpoint(self) -> bool:
+        """Restart the log; False when a reader, or a full drive, is in the way."""
+        async with self._shape:
+            try:
+                return await self._checkpoint()
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                    return False
+                self._flusher.lose(PrimaryLost(f"a checkpoint failed: {error}"))
+                raise PrimaryLost(*self._flusher.lost.args) from error  # type: ignore[union-attr]
+            finally:
+                if self._flusher.lost is None:
+                    self._flusher.primary.unpin()
+
+    async def join_missing(self, wanted: int) -> None:
+        """Build copies on drives that have none until `wanted` drives, of those there are, do."""
+        flusher = self._flusher
+        while 1 + len(flusher.copies) < wanted:
+            taken = {copy.drive for copy in flusher.copies} | {flusher.primary.drive}
+            spare = [d for d in self._places if d not in taken and d not in flusher.ejected]
+            if not spare:
+                return
+            await self._join(self._places[spare[0]])
+
+    async def write_state(self, *, clean: bool) -> None:
+        """Tell the primary's folder and every whole copy's that they are this run's."""
+        state = replace(self._state, clean=clean)
+        await self._in_thread(write_state, self._primary_folder(), state)
+        for copy in list(self._flusher.copies):
+            if copy.whole:
+                await self._write_copy_state(copy, clean=clean)
+
+    async def _flush_and_checkpoint(self) -> None:
+        flusher = self._flusher
+        while True:
+            with trio.move_on_after(self._config.flush_interval_s):
+                await flusher.long_log.wait()
+            try:
+                await flusher.barrier()
+                if flusher.long_log.is_set() and await self.checkpoint():
+                    flusher.long_log = trio.Event()
+                    continue
+            except PrimaryLost:
+                await trio.sleep_forever()
+            except Exception as error:
+                # The hook's, or a full drive's: whoever waits for a barrier is told the same.
+                _log.warning("metadata: %s; trying again", error)
+            await trio.sleep(self._config.flush_interval_s)
+
+    async def _replace_copies(self) -> None:
+        while True:
+            try:
+                await self.join_missing(self._config.copies)
+            except MetadbError as error:
+                _log.warning("metadata: no new copy: %s", error)
+            await self._flusher.changed.wait()
+            self._flusher.changed = trio.Event()
+
+    async def _checkpoint(self) -> bool:
+        flusher, primary = self._flusher, self._flusher.primary
+        pinned = -1
+        for _ in range(_ROUNDS):
+            if primary.index.frames() > pinned:
+                primary.unpin()
+                primary.pin()
+                pinned = primary.index.frames()
+            await flusher.barrier()
+            await self._in_primary_thread(primary.backfill)
+            await self._apply(flusher.flushed)
+            if primary.index.frames() - pinned < _SMALL_REST_FRAMES:
+                break
+        await self._in_thread(
+            write_state, self._primary_folder(), replace(self._state, turning=True)
+        )
+        await flusher.barrier()
+        await flusher.idle()
+        if not flusher.restart():
+            return False
+        await flusher.barrier()
+        await self._in_thread(write_state, self._primary_folder(), self._state)
+        return True
+
+    async def _apply(self, frames: int) -> None:
+        """Bring all whole copies' files up to `frames`, in parallel; eject those that fail."""
+
+        async def apply(copy: Copy) -> None:
+            try:
+                await self._in_thread(copy.apply, frames)
+            except (OSError, CopyDamaged) as error:
+                await self._flusher.eject(copy, error)
+
+        async with trio.open_nursery() as nursery:
+            for copy in self._flusher.copies:
+                if copy.whole:
+                    nursery.start_soon(apply, copy)
+
+    async def _join(self, place: CopyPlace) -> None:
+        """Build a copy on `place`; its drive is ejected when that fails."""
+        flusher = self._flusher
+        copy: Copy | None = None
+        try:
+            folder = self._folder_type(place.path)
+            copy = await self._in_thread(Copy.blank, place.drive, folder)
+            async with self._shape:
+                copy.generation = flusher.generation
+                await self._in_thread(copy.take_log, flusher.primary.log_fd, flusher.flushed)
+                flusher.add(copy)
+            await self._take_base(copy)
+            await flusher.barrier()
+            async with self._shape:
+                if copy in flusher.copies:
+                    await self._write_copy_state(copy, clean=False)
+                    copy.whole = True
+        except (OSError, CopyDamaged) as error:
+            if copy is not None and copy in flusher.copies:
+                await flusher.eject(copy, error)
+            else:
+                await flusher.eject_drive(place.drive, error)
+        finally:
+            if copy is not None and not copy.whole and copy in flusher.copies:
+                flusher.copies.remove(copy)
+                copy.close()
+
+    async def _take_base(self, copy: Copy) -> None:
+        flusher = self._flusher
+        offset = pieces = 0
+        while copy in flusher.copies:
+            batch = Batch()
+            copy.lane.submit(partial(copy.take_piece, flusher.primary.database_fd, offset), batch)
+            (error,) = await batch.wait(self._config.thread_deadline_s)
+            if error is not None:
+                raise error
+            if copy.base_bytes == offset:
+                break
+            offset = copy.base_bytes
+            pieces += 1
+            if pieces % _SYNC_EVERY_PIECES == 0:
+                await self._in_thread(copy.sync_database)
+        await self._in_thread(copy.sync_database)
+
+    async def _write_copy_state(self, copy: Copy, *, clean: bool) -> None:
+        state = replace(self._state, is_primary=False, clean=clean)
+        try:
+            await self._in_thread(write_state, copy.folder, state)
+        except OSError as error:
+            await self._flusher.eject(copy, error)
+
+    def _primary_folder(self) -> Folder:
+        return Folder(self._flusher.primary.path.parent)
+
+    async def _in_primary_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._in_thread(work)
+        except TimeoutError as error:
+            lost = PrimaryLost("the primary's drive does not answer")
+            self._flusher.lose(lost)
+            raise lost from error
+
+    async def _in_thread(
+        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run blocking work; TimeoutError at the deadline, which alone abandons the thread."""
+        deadline = trio.current_time() + self._config.thread_deadline_s
+        with trio.CancelScope(shield=True, deadline=deadline):
+            return await trio.to_thread.run_sync(
+                partial(work, *args, **kwargs), abandon_on_cancel=True, limiter=self._threads
+            )
+        raise TimeoutError("no answer from the drive")
+
+
+LONG_LOG_SHARE = 0.75
+
+
+def long_log_frames(config: MetadbConfig) -> int:
+    """At how many frames a checkpoint begins, so that the log stays below `wal_bytes`."""
+    return max(2, int(config.wal_bytes * LONG_LOG_SHARE) // wal.FRAME_BYTES)
+
+
+assert PIECE_BYTES % wal.PAGE_BYTES == 0
