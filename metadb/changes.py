@@ -19,6 +19,7 @@ _SINCE = Statement(
     "limit",
 )
 _LAST = Statement(select(func.coalesce(func.max(change.c.sequence), literal_column("0"))))
+_FIRST = Statement(select(func.coalesce(func.min(change.c.sequence), literal_column("0"))))
 _TRIM = Statement(delete(change).where(change.c.sequence <= bindparam("through")), "through")
 
 
@@ -44,6 +45,12 @@ def since(tx: Tx, after: int, limit: int) -> list[Row]:
 def last(tx: Tx) -> int:
     """The newest sequence, 0 for none."""
     row = tx.one(_LAST)
+    return int(row[0]) if row else 0
+
+
+def first(tx: Tx) -> int:
+    """The oldest sequence kept, 0 for none."""
+    row = tx.one(_FIRST)
     return int(row[0]) if row else 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, bindparam, delete, or_, select
+from sqlalchemy import and_, bindparam, delete, literal_column, or_, select
 
 from metadb.records import InodeId, PartRow, UploadRow
 from metadb.schema import completed, part, upload
@@ -103,3 +103,24 @@ def note_completed(
 ) -> None:
     """Remember how an upload ended."""
     tx.run(_NOTE, upload_id, bucket, key, etag, now_ns)
+
+
+_ANY_COMPLETED = Statement(
+    select(completed.c.upload)
+    .where(completed.c.at_ns < bindparam("before"))
+    .limit(literal_column("1")),
+    "before",
+)
+_FORGET_COMPLETED = Statement(
+    delete(completed).where(completed.c.at_ns < bindparam("before")), "before"
+)
+
+
+def any_completed(tx: Tx, before_ns: int) -> bool:
+    """Whether an upload is remembered that was completed before then."""
+    return tx.one(_ANY_COMPLETED, before_ns) is not None
+
+
+def forget_completed(tx: Tx, before_ns: int) -> None:
+    """Forget the uploads completed before then."""
+    tx.run(_FORGET_COMPLETED, before_ns)

@@ -1,5 +1,7 @@
 """Reclaim: give back what nothing names, at start and all the time.
 
+The outbox and the memory of completed uploads are cut here too.
+
 A freed run's space is punched only when (1) no reader that began before is left, and (2) the
 transaction that freed it is durable: a crash that brought the old row back would else find a hole
 where its bytes were. Sealed segments that hold nothing are removed whole.
@@ -9,18 +11,33 @@ forgotten only after their space was given back, and giving it back twice is har
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 
 import trio
 
-from metadb import content, inodes
+from metadb import changes, content, inodes, uploads
+from metadb.errors import MetadataFull
 from metadb.statements import Tx
 from store import tree
-from store.chunks.types import DriveId as _DriveId
-from store.chunks.types import Run, RunId, Segment, SegmentId, offset_of, run_id, segment_of
-from store.state import State
+from store.chunks.errors import ChunkError
+from store.chunks.types import DriveId as DriveId
+from store.chunks.types import (
+    Run,
+    RunId,
+    Segment,
+    SegmentId,
+    offset_of,
+    run_id,
+    segment_of,
+)
+from store.state import State, now_ns
 
 _BATCH = 500
+_CHANGES_KEPT = 100_000
+_CHANGES_TRIMMED_AT = 1000  # rows over the limit that make a round worth its transaction
+_COMPLETED_KEPT_NS = 24 * 3600 * 10**9
+_log = logging.getLogger(__name__)
 _READERS_POLL_S = 0.1
 
 
@@ -33,7 +50,7 @@ async def adopt(state: State) -> None:
             k=row.k,
             m=row.m,
             stripe_size=row.stripe_size,
-            members=tuple(_DriveId(drive) for drive in row.members.split()),
+            members=tuple(DriveId(drive) for drive in row.members.split()),
         )
         for row in state.engine.read(content.segments)
     ]
@@ -72,9 +89,25 @@ def erase_orphans(tx: Tx, state: State) -> int:
 async def run(state: State) -> None:
     """Give space back for ever."""
     while True:
-        freed = await _one_round(state)
+        try:
+            freed = await _one_round(state)
+            _cut_memory(state)
+        except (ChunkError, MetadataFull) as exc:
+            # Too few drives just now, or no room to note it: nothing is lost by waiting.
+            _log.warning("reclaim waits: %s", exc)
+            freed = 0
         if not freed:
             await trio.sleep(state.config.reclaim_interval_s)
+
+
+def _cut_memory(state: State) -> None:
+    """Forget old rows of the outbox and of completed uploads."""
+    first, last = state.engine.read(changes.first), state.engine.read(changes.last)
+    if last - first > _CHANGES_KEPT + _CHANGES_TRIMMED_AT:
+        state.engine.transact(changes.trim, min(first + 2 * _BATCH, last - _CHANGES_KEPT))
+    before = now_ns() - _COMPLETED_KEPT_NS
+    if state.engine.read(uploads.any_completed, before):
+        state.engine.transact(uploads.forget_completed, before)
 
 
 async def _one_round(state: State) -> int:
@@ -83,7 +116,7 @@ async def _one_round(state: State) -> int:
         return 0
     mark = state.readers.mark()
     await state.engine.barrier()
-    while not state.readers.passed(mark):  # noqa: ASYNC110: a reader's end needn't wake us
+    while not state.readers.passed(mark):  # noqa: ASYNC110 (a poll costs less than waking)
         await trio.sleep(_READERS_POLL_S)
     runs = [Run(id=RunId(number), size=size) for number, size in rows]
     await state.chunks.free(runs)

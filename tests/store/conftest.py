@@ -30,20 +30,25 @@ async def _never(drive: str) -> None:
 
 
 @asynccontextmanager
-async def open_namespace(folder: Path) -> AsyncIterator[Opened]:
-    """A running namespace with an empty bucket `box`; its database lives in `folder`."""
-    chunks = MemoryChunks()
+async def open_namespace(folder: Path, chunks: MemoryChunks | None = None) -> AsyncIterator[Opened]:
+    """A running namespace with a bucket `box`; its database lives in `folder`.
+
+    chunks: what an earlier life in the same folder left behind.
+    """
+    chunks = chunks or MemoryChunks()
     config = MetadbConfig(copies=1)
+    create = not (folder.exists() and any(folder.iterdir()))
     async with (
         open_engine(
-            [CopyPlace(drive="d1", path=folder)], config=config, on_eject=_never, create=True
+            [CopyPlace(drive="d1", path=folder)], config=config, on_eject=_never, create=create
         ) as engine,
         trio.open_nursery() as nursery,
     ):
         await nursery.start(lambda task_status: engine.run(task_status=task_status))
         namespace = Namespace(engine, chunks, "store-id", StoreConfig(reclaim_interval_s=0.01))
         await nursery.start(lambda task_status: namespace.run(task_status=task_status))
-        await namespace.buckets.create("box", "owner")
+        if not namespace.buckets.page():
+            await namespace.buckets.create("box", "owner")
         yield Opened(namespace, engine, chunks)
         nursery.cancel_scope.cancel()
 
