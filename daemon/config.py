@@ -49,24 +49,13 @@ def load_settings(
     Raises ConfigError with all faults.
     """
     faults: list[str] = []
-    values = _read_file(path, faults)
-    given: dict[str, object] = {}
-    for section, table in values.items():
-        if isinstance(table, dict):
-            given |= {f"{section}.{name}": value for name, value in table.items()}
-        else:
-            faults.append(f"{section}: settings stand in sections, as [s3] and listen = ...")
-    found: dict[str, Any] = {}
-    _convert_all(given, found, faults, strict=True)
-    _convert_all(_from_environment(environment), found, faults, strict=False)
-    _convert_all(dict(overrides or {}), found, faults, strict=True)
-    settings = _assemble(found)
+    settings = _assemble(_collect(path, environment, overrides or {}, faults))
     faults += _cross_faults(settings)
     if faults:
         raise ConfigError(faults)
     return msgspec.structs.replace(
         settings,
-        pool=msgspec.structs.replace(settings.pool, drives=expand(settings.pool.drives)),
+        pool=msgspec.structs.replace(settings.pool, drives=tuple(expand(settings.pool.drives))),
     )
 
 
@@ -83,6 +72,18 @@ def setting_fields() -> dict[str, FieldInfo]:
 def control_socket(settings: Settings) -> Path:
     """Where the daemon can be asked."""
     return Path(settings.state.control_socket or f"{settings.state.folder}/control.sock")
+
+
+def control_socket_of(path: Path | None, environment: Mapping[str, str]) -> Path:
+    """Where the daemon with this configuration can be asked, though it may have other faults.
+
+    A client needs this one path and may not be allowed to read the daemon's secrets.
+    """
+    faults: list[str] = []
+    found = _collect(path, environment, {}, faults)
+    if path is not None and faults and not path.exists():
+        raise ConfigError(faults)
+    return control_socket(_assemble(found))
 
 
 def root_key_file(settings: Settings) -> Path:
@@ -103,6 +104,23 @@ def secret_file_fault(path: Path) -> str | None:
     if not os.access(path, os.R_OK):
         return f"{path} can't be read by this user"
     return None
+
+
+def _collect(
+    path: Path | None, environment: Mapping[str, str], overrides: Overrides, faults: list[str]
+) -> dict[str, Any]:
+    """The good values of all three sources by full name; what is wrong goes to `faults`."""
+    given: dict[str, object] = {}
+    for section, table in _read_file(path, faults).items():
+        if isinstance(table, dict):
+            given |= {f"{section}.{name}": value for name, value in table.items()}
+        else:
+            faults.append(f"{section}: settings stand in sections, as [s3] and listen = ...")
+    found: dict[str, Any] = {}
+    _convert_all(given, found, faults, strict=True)
+    _convert_all(_from_environment(environment), found, faults, strict=False)
+    _convert_all(overrides, found, faults, strict=True)
+    return found
 
 
 def _read_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
@@ -128,7 +146,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         value: object = text
-        if name in known and typing.get_origin(known[name].type) is list:
+        if name in known and typing.get_origin(known[name].type) is tuple:
             value = [piece.strip() for piece in text.split(",") if piece.strip()]
         given[name] = value
     return given
@@ -239,9 +257,13 @@ def _path_faults(settings: Settings) -> Iterator[str]:
     if len(os.fsencode(control_socket(settings))) > SOCKET_PATH_BYTES_MAX:
         yield f"state.control_socket: the path is longer than {SOCKET_PATH_BYTES_MAX} bytes"
     mount = settings.mount.path
+    try:
+        drives = expand(settings.pool.drives)
+    except RangeError:
+        drives = []
     for name, inner, outer in (
-        *(("mount.path", mount, drive) for drive in settings.pool.drives),
-        *(("pool.drives", drive, mount) for drive in settings.pool.drives),
+        *(("mount.path", mount, drive) for drive in drives),
+        *(("pool.drives", drive, mount) for drive in drives),
         ("state.folder", settings.state.folder, mount),
     ):
         if inner and outer and Path(os.path.normpath(inner)).is_relative_to(outer):

@@ -27,9 +27,23 @@ _ACCESS_KEY = re.compile(r"[A-Za-z0-9._+@-]{3,128}")
 _SECRET_KEY = re.compile(r"[\x21-\x7e]{8,128}")
 # Tried first by whoever scans the network for open stores.
 _WELL_KNOWN = frozenset(
-    "minioadmin minio123 miniosecret rustfsadmin admin123 administrator password password1 "
-    "changeme changeme123 12345678 123456789 letmein123 rootpassword twofoldadmin "
-    "wjalrxutnfemi/k7mdeng/bpxrficyexamplekey".split()
+    {
+        "minioadmin",
+        "minio123",
+        "miniosecret",
+        "rustfsadmin",
+        "admin123",
+        "administrator",
+        "password",
+        "password1",
+        "changeme",
+        "changeme123",
+        "12345678",
+        "123456789",
+        "letmein123",
+        "rootpassword",
+        "wjalrxutnfemi/k7mdeng/bpxrficyexamplekey",
+    }
 )
 
 
@@ -39,7 +53,7 @@ class RootKeyError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootKey:
-    """made: this start made it, so nobody has seen it yet. file: None when the environment gave it."""
+    """made: by this start, so nobody has seen it yet. file: None for a key of the environment."""
 
     access_key: str
     secret_key: str = field(repr=False)

@@ -23,7 +23,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     io_deadline_s: a read or write that takes longer fences its drive; flush_deadline_s: a flush.
     """
 
-    drives: list[Name] = []
+    drives: tuple[Name, ...] = ()
     allow_single_copy: bool = False
     stripe_bytes: Annotated[int, Meta(ge=64 << 10, le=16 << 20)] = 1 << 20
     segment_bytes: Annotated[int, Meta(ge=16 << 20, le=64 << 30)] = 1 << 30
@@ -50,9 +50,9 @@ class S3Settings(Struct, frozen=True, kw_only=True):
     server: http1 is our own; hypercorn comes later, for HTTP/2.
     """
 
-    listen: list[Name] = ["127.0.0.1:9000"]
+    listen: tuple[Name, ...] = ("127.0.0.1:9000",)
     region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}$")] = "us-east-1"
-    domains: list[Name] = []
+    domains: tuple[Name, ...] = ()
     tls_cert_file: str = ""
     tls_key_file: str = ""
     server: Literal["http1"] = "http1"
@@ -61,17 +61,25 @@ class S3Settings(Struct, frozen=True, kw_only=True):
 class ConsoleSettings(Struct, frozen=True, kw_only=True):
     """The port for people and probes: status page and health. listen: [] for none."""
 
-    listen: list[Name] = ["127.0.0.1:9001"]
+    listen: tuple[Name, ...] = ("127.0.0.1:9001",)
 
 
 class MountSettings(Struct, frozen=True, kw_only=True):
     """The POSIX mount. path: an existing folder, "" for no mount.
 
     allow_other: users other than the daemon's may use it, by their permissions.
+    writeback_cache: the kernel gathers small writes; S3 sees them at close or fsync only.
+    xattrs: extended attributes. readahead_bytes: how far the kernel reads ahead.
+    background_max: requests that the kernel has under way for nobody waiting.
     """
 
     path: str = ""
     allow_other: bool = True
+    read_only: bool = False
+    writeback_cache: bool = False
+    xattrs: bool = True
+    readahead_bytes: Annotated[int, Meta(ge=0, le=64 << 20)] = 4 << 20
+    background_max: Annotated[int, Meta(ge=1, le=65535)] = 64
 
 
 class StateSettings(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,87 @@
+"""The port for people and probes: `/health/live`, `/health/ready` and a status page at `/`.
+
+A small Quart-Trio application on Hypercorn. It lives as long as the process does, so that health
+can be asked while the store starts, restarts or stops. It changes nothing and shows no secret,
+and it is not guarded: listen on addresses that only the right people reach.
+Invariant: a probe looks at memory only; it never touches a drive or the mount.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from quart import Response, render_template
+from quart_trio import QuartTrio
+
+from daemon.report import Report, duration_text, size_text
+
+_GRACE_S = 1.0
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_console(report: Callable[[], Report]) -> QuartTrio:
+    """The application. report: called for each request, on the loop; must not wait."""
+    app = QuartTrio("daemon", static_folder=None)
+    app.jinja_env.filters["size"] = size_text
+    app.jinja_env.filters["duration"] = duration_text
+
+    @app.get("/health/live")
+    async def live() -> Response:
+        return _text(200, "live")
+
+    @app.get("/health/ready")
+    async def ready() -> Response:
+        fault = report().fault()
+        return _text(200, "ready") if fault is None else _text(503, f"not ready: {fault}")
+
+    @app.get("/")
+    async def page() -> Response:
+        text = await render_template("status.html", report=report())
+        return Response(text, content_type="text/html; charset=utf-8")
+
+    @app.after_request
+    async def guard(response: Response) -> Response:
+        response.headers.update(_HEADERS)
+        return response
+
+    return app
+
+
+async def serve_console(
+    app: QuartTrio,
+    listeners: Sequence[socket.socket],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve on bound sockets until cancelled. They stay open: Hypercorn works on duplicates."""
+    config = Config()
+    config.bind = [f"fd://{os.dup(each.fileno())}" for each in listeners]
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.accesslog = None
+    config.graceful_timeout = _GRACE_S
+    config.include_server_header = False
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(serve, app, config, shutdown_trigger=trio.sleep_forever))
+        task_status.started()
+
+
+def _text(status: int, text: str) -> Response:
+    response = Response(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
+    if status == 503:
+        response.headers["Retry-After"] = "5"
+    return response

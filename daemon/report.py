@@ -1,0 +1,106 @@
+"""What the daemon tells of itself: to `twofold status`, the status page and the health probes.
+
+Plain values that turn into JSON; the names are part of the interface of `twofold status --json`.
+Sizes in bytes; counts since the daemon started.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Phase = Literal["starting", "ready", "restarting", "stopping"]
+
+
+class DriveReport(Struct, frozen=True, kw_only=True):
+    """One drive. state: online, read-only, full, fenced or offline; cause: why, when not online."""
+
+    path: str
+    id: str
+    state: str
+    cause: str
+    epoch: int
+    total_bytes: int
+    free_bytes: int
+    read_errors: int
+    write_errors: int
+    damaged_fragments: int
+
+
+class CopyReport(Struct, frozen=True, kw_only=True):
+    """One copy of the metadata. role: primary or copy; state: current, or why it is not."""
+
+    path: str
+    role: str
+    state: str
+
+
+class PoolReport(Struct, frozen=True, kw_only=True):
+    """The drives together.
+
+    k, m: data and parity shards of new segments as drives stand now; 0 when nothing can be
+    written. parity: m as configured. damaged_fragments: found damaged and mended while reading.
+    """
+
+    store: str
+    epoch: int
+    k: int
+    m: int
+    parity: int
+    writable: bool
+    total_bytes: int
+    free_bytes: int
+    damaged_fragments: int
+    drives: list[DriveReport]
+    copies: list[CopyReport]
+
+
+class MountReport(Struct, frozen=True, kw_only=True):
+    """state: mounted, off, or why it is not mounted."""
+
+    path: str
+    state: str
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """All of it. pool: None until the drives are open. restarts: on another metadata copy."""
+
+    version: str
+    pid: int
+    phase: Phase
+    uptime_s: float
+    restarts: int
+    s3_endpoints: list[str]
+    console_urls: list[str]
+    mount: MountReport
+    s3_connections: int
+    s3_requests: int
+    pool: PoolReport | None
+
+    def fault(self) -> str | None:
+        """Why requests should go elsewhere, None when all is well enough."""
+        if self.phase != "ready" or self.pool is None:
+            return self.phase
+        return None if self.pool.writable else "too few drives can be written"
+
+
+def size_text(size: int) -> str:
+    """A size for people: 1023 B, 1.5 KiB, 20 GiB."""
+    amount, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """A time for people: 42 s, 3 min, 5 h 12 min, 8 d 3 h."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{days} d {hours % 24} h"

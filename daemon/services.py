@@ -1,0 +1,243 @@
+"""Each service as a context: entered it runs, left it has stopped.
+
+`daemon.app` nests them, so the order of starting is the order on the page and the order of
+stopping is its reverse. A service that fails cancels what is nested in it and raises.
+Concurrency: each context owns the tasks it starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import trio
+
+from daemon.addresses import Address, parse_address
+from daemon.lifecycle import StartError
+from daemon.rootkey import RootKey
+from daemon.settings import S3Settings, Settings
+from metadb.errors import NoUsableCopy, SchemaTooNew
+from metadb.sqlite import CopyPlace, MetadbConfig, SqliteEngine, open_engine
+from s3api import http1
+from s3api.app import S3App
+from s3api.credentials import Credential, MemoryCredentials
+from s3api.face import Face
+from s3api.lifespan import lifespan
+from s3api.sigv4 import Verifier
+from store.chunks.config import ChunkConfig
+from store.chunks.errors import ChunkError, LabelError
+from store.chunks.events import ChunkEvent, FragmentDamaged
+from store.chunks.label import FOLDER, META
+from store.chunks.local import LocalChunks
+from store.chunks.pool import Pool, open_drives
+from store.chunks.types import DriveId, DriveState
+from store.namespace import Namespace
+from store.state import StoreConfig
+
+log = logging.getLogger(__name__)
+
+_FRESH_EPOCH = 1
+"""Of a pool straight from `init`. It is raised once the database is made, so that the database
+is never made a second time for a pool that merely lost sight of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStore:
+    """A store that is up: the namespace for the faces, the rest for reports."""
+
+    namespace: Namespace
+    chunks: LocalChunks
+    engine: SqliteEngine
+    allow_single_copy: bool
+
+
+@asynccontextmanager
+async def running(service: Callable[..., Any]) -> AsyncIterator[Any]:
+    """Run `service(task_status=...)` around the body; gives what it reported when it started."""
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(service)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[OpenStore]:
+    """Drives, then metadata on the trusted copies, then the namespace over both.
+
+    Raises StartError, and PrimaryLost (in a group) when the primary's drive fails.
+    """
+    pool = await _open_pool(settings)
+    try:
+        chunks = LocalChunks(pool, _chunk_config(settings), on_event=_log_event)
+        async with running(chunks.run), _opened_engine(settings, pool) as engine:
+            config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
+            namespace = Namespace(engine, chunks, pool.store, config)
+            async with running(engine.run), running(namespace.run):
+                await _rejoin_stale(pool)
+                yield OpenStore(
+                    namespace=namespace,
+                    chunks=chunks,
+                    engine=engine,
+                    allow_single_copy=settings.pool.allow_single_copy,
+                )
+    finally:
+        pool.close()
+
+
+@asynccontextmanager
+async def serving_s3(
+    application: http1.Application,
+    listeners: Sequence[socket.socket],
+    settings: Settings,
+    hurry: trio.Event,
+) -> AsyncIterator[http1.HttpServer]:
+    """The S3 endpoint. Leaving lets requests under way finish, until the deadline or `hurry`."""
+    config = http1.HttpConfig(stop_timeout_s=settings.stop.deadline_s)
+    # The server closes what it is given; ours stay open, so that over a restart of the store
+    # clients wait in the listen queue instead of being refused.
+    copies = [each.dup() for each in listeners]
+    serve = partial(http1.serve, application, copies, config=config, tls=tls_context(settings.s3))
+    async with trio.open_nursery() as watch:
+        async with lifespan(application), trio.open_nursery() as serving:
+            server: http1.HttpServer = await serving.start(serve)
+            yield server
+            server.stop()
+            watch.start_soon(_cancel_when, hurry, serving.cancel_scope)
+        watch.cancel_scope.cancel()
+
+
+def create_application(
+    settings: S3Settings, key: RootKey, namespace: Namespace
+) -> http1.Application:
+    """The S3 API for the holder of the root key."""
+    credentials = MemoryCredentials(
+        Credential(access_key=key.access_key, secret_key=key.secret_key)
+    )
+    face = Face(
+        namespace=namespace,
+        verifier=Verifier(credentials, region=settings.region),
+        region=settings.region,
+        domains=tuple(domain.lower().encode("idna") for domain in settings.domains),
+    )
+    return S3App(face)
+
+
+async def bind_all(name: str, listen: Sequence[str]) -> list[socket.socket]:
+    """Listening sockets at all the addresses of a setting. Raises StartError."""
+    sockets: list[socket.socket] = []
+    for text in listen:
+        address = parse_address(text)
+        try:
+            sockets += await http1.open_listeners(address.host or None, address.port)
+        except OSError as error:
+            for each in sockets:
+                each.close()
+            raise StartError(f"{name}: can't listen at {text}: {error.strerror}") from error
+    return sockets
+
+
+def urls_of(listeners: Sequence[socket.socket], scheme: str) -> list[str]:
+    """How a program on this machine reaches these sockets."""
+    addresses = [Address(host=name[0], port=name[1]) for name in map(_name, listeners)]
+    return list(dict.fromkeys(f"{scheme}://{each.reachable()}" for each in addresses))
+
+
+def tls_context(settings: S3Settings) -> ssl.SSLContext | None:
+    """The certificate as configured, None for plain HTTP. Raises StartError."""
+    if not settings.tls_cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise StartError(
+            f"s3.tls_cert_file: {settings.tls_cert_file} and its key don't fit: {error}"
+        ) from error
+    return context
+
+
+async def _open_pool(settings: Settings) -> Pool:
+    try:
+        return await trio.to_thread.run_sync(open_drives, settings.pool.drives)
+    except LabelError as error:
+        raise StartError(str(error)) from error
+
+
+@asynccontextmanager
+async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[SqliteEngine]:
+    places = [
+        CopyPlace(drive=drive.id, path=drive.io.path / FOLDER / META, trusted=not drive.stale)
+        for drive in pool.drives
+        if drive.state is not DriveState.OFFLINE
+    ]
+    config = MetadbConfig(
+        copies=min(len(pool.drives), max(2, pool.parity + 1)),
+        flush_interval_s=settings.metadata.flush_interval_s,
+        cache_bytes=settings.metadata.cache_bytes,
+    )
+
+    async def note_ejected(drive: str) -> None:
+        # Stale first: `raise_epoch` tells all drives but those, so this one stays behind.
+        pool.by_id[DriveId(drive)].stale = True
+        await pool.raise_epoch()
+
+    fresh = pool.epoch == _FRESH_EPOCH
+    try:
+        async with open_engine(
+            places, config=config, on_eject=note_ejected, create=fresh
+        ) as engine:
+            if fresh:
+                await pool.raise_epoch()
+            yield engine
+    except (NoUsableCopy, SchemaTooNew) as error:
+        raise StartError(f"the metadata can't be opened: {error}") from error
+
+
+async def _rejoin_stale(pool: Pool) -> None:
+    """Take drives back that missed something: their old copies of the metadata are disowned."""
+    for drive in pool.drives:
+        if drive.stale and drive.state is not DriveState.OFFLINE:
+            try:
+                await pool.rejoin(drive)
+                log.info("drive %s was behind and is back in the pool", drive.io.path)
+            except ChunkError as error:
+                log.warning("drive %s was behind and stays out: %s", drive.io.path, error)
+
+
+def _chunk_config(settings: Settings) -> ChunkConfig:
+    pool = settings.pool
+    return ChunkConfig(
+        stripe_bytes=pool.stripe_bytes,
+        segment_bytes=pool.segment_bytes,
+        allow_single_copy=pool.allow_single_copy,
+        io_deadline_s=pool.io_deadline_s,
+        flush_deadline_s=pool.flush_deadline_s,
+    )
+
+
+def _log_event(event: ChunkEvent) -> None:
+    # Changes of drives are logged where they happen.
+    if isinstance(event, FragmentDamaged):
+        log.warning(
+            "damaged fragment on drive %s: run %s, stripe %s, shard %s",
+            event.drive,
+            event.run,
+            event.stripe,
+            event.shard,
+        )
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+def _name(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return str(host), int(port)

@@ -1,0 +1,49 @@
+"""The part of the report that is about drives and metadata copies."""
+
+from __future__ import annotations
+
+from daemon.report import CopyReport, DriveReport, PoolReport
+from daemon.services import OpenStore
+from store.chunks.geometry import choose_shards
+from store.chunks.types import DriveState
+
+
+def pool_report(store: OpenStore) -> PoolReport:
+    """From counters in memory; asks no drive."""
+    pool = store.chunks.pool
+    drives = [
+        DriveReport(
+            path=status.path,
+            id=status.id,
+            state=status.state.value,
+            cause=status.cause,
+            epoch=status.epoch,
+            total_bytes=status.total_bytes,
+            free_bytes=status.free_bytes,
+            read_errors=status.read_errors,
+            write_errors=status.write_errors,
+            damaged_fragments=status.damaged_fragments,
+        )
+        for status in store.chunks.status()
+    ]
+    online = sum(drive.state == DriveState.ONLINE.value for drive in drives)
+    writable = online >= (1 if len(drives) == 1 or store.allow_single_copy else 2)
+    k, m = choose_shards(online, pool.parity) if writable else (0, 0)
+    total_bytes, free_bytes = store.chunks.usable_bytes()
+    return PoolReport(
+        store=pool.store,
+        epoch=pool.epoch,
+        k=k,
+        m=m,
+        parity=pool.parity,
+        writable=writable,
+        total_bytes=total_bytes,
+        free_bytes=free_bytes,
+        damaged_fragments=sum(drive.damaged_fragments for drive in drives),
+        drives=drives,
+        copies=_copies(store),
+    )
+
+
+def _copies(store: OpenStore) -> list[CopyReport]:
+    return []

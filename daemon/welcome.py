@@ -1,0 +1,106 @@
+"""Text for people: what a newcomer reads when the daemon is ready, and `twofold status`."""
+
+from __future__ import annotations
+
+from daemon.report import Report, duration_text, size_text
+from daemon.rootkey import RootKey
+
+
+def welcome_text(report: Report, key: RootKey, region: str) -> str:
+    """How to reach the store. The secret stands there only if it was made by this start."""
+    endpoint = report.s3_endpoints[0]
+    if key.made:
+        secret = key.secret_key
+    elif key.file is None:
+        secret = "as in TWOFOLD_ROOT_PASSWORD"
+    else:
+        secret = f"in {key.file}"
+    lines = [
+        "",
+        "twofold is ready.",
+        "",
+        f"  S3 endpoint  {endpoint}",
+        f"  Access key   {key.access_key}",
+        f"  Secret key   {secret}",
+        f"  Mount        {_mount_text(report)}",
+        *(f"  Status page  {url}" for url in report.console_urls),
+        "",
+        "Try it in another terminal:",
+        "",
+        f"  {_exports(endpoint, key, region)}",
+        "  aws s3 mb s3://hello && aws s3 cp /etc/hostname s3://hello/",
+        "  python3 -c \"import boto3; print(boto3.client('s3').list_objects_v2(Bucket='hello'))\"",
+    ]
+    if report.mount.state == "mounted":
+        lines.append(f"  ls -l {report.mount.path}/hello")
+    return "\n".join([*lines, ""])
+
+
+def status_text(report: Report) -> str:
+    """The report for a terminal."""
+    lines = [
+        f"twofold {report.version} is {report.phase}, up for {duration_text(report.uptime_s)}",
+        "",
+        f"  S3           {', '.join(report.s3_endpoints)}",
+        f"  Console      {', '.join(report.console_urls) or 'off'}",
+        f"  Mount        {_mount_text(report)}",
+    ]
+    pool = report.pool
+    if pool is None:
+        return "\n".join([*lines, "  Drives       not open yet"])
+    code = f"{pool.k} data + {pool.m} parity" if pool.writable else "nothing can be written"
+    lines += [
+        f"  Space        {size_text(pool.free_bytes)} free of {size_text(pool.total_bytes)}",
+        f"  Redundancy   {code}",
+        f"  Damage       {pool.damaged_fragments} damaged fragments found while reading",
+        f"  Restarts     {report.restarts}",
+        "",
+        *_table(
+            ("DRIVE", "STATE", "FREE", "TOTAL", "ERRORS", "DAMAGED"),
+            [
+                (
+                    drive.path,
+                    f"{drive.state} ({drive.cause})" if drive.cause else drive.state,
+                    size_text(drive.free_bytes),
+                    size_text(drive.total_bytes),
+                    str(drive.read_errors + drive.write_errors),
+                    str(drive.damaged_fragments),
+                )
+                for drive in pool.drives
+            ],
+        ),
+        "",
+        *_table(
+            ("METADATA", "ROLE", "STATE"),
+            [(copy.path, copy.role, copy.state) for copy in pool.copies],
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _mount_text(report: Report) -> str:
+    if report.mount.state == "mounted":
+        return report.mount.path
+    return (
+        f"{report.mount.path} ({report.mount.state})" if report.mount.path else report.mount.state
+    )
+
+
+def _exports(endpoint: str, key: RootKey, region: str) -> str:
+    """A line that points AWS clients here, with the secret left in its file where there is one."""
+    where = f"AWS_ENDPOINT_URL={endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region}"
+    if key.file is not None:
+        return f"export {where} AWS_SHARED_CREDENTIALS_FILE={key.file}"
+    return (
+        f'export {where} AWS_ACCESS_KEY_ID="$TWOFOLD_ROOT_USER"'
+        ' AWS_SECRET_ACCESS_KEY="$TWOFOLD_ROOT_PASSWORD"'
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
+    ]
