@@ -20,6 +20,7 @@ import trio
 from store.chunks.errors import BelowWriteQuorum, NoSpace
 from store.chunks.geometry import member_size, record_size, run_id_at
 from store.chunks.placement import Lane
+from store.chunks.read import Reader
 from store.chunks.segment import OpenSegment
 from store.chunks.types import Buffer, Owner, Run
 from store.chunks.writer import Stripe, Writer
@@ -44,6 +45,13 @@ class Draft:
         self.size = 0
         self.missing = 0
 
+    def held(self) -> int:
+        """How many members hold the run."""
+        return self.open.held_by(self.missing)
+
+    def holds_quorum(self) -> bool:
+        return self.held() >= self.open.quorum
+
     def run(self) -> Run:
         missing = self.missing | self.open.lost
         return Run(id=run_id_at(self.open.segment, self.start), size=self.size, missing=missing)
@@ -52,8 +60,16 @@ class Draft:
 class LocalAppender:
     """See `types.Appender`. Made by `LocalChunks.appender`."""
 
-    def __init__(self, writer: Writer, lane: Lane, owner: Owner, size_hint: int | None) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        reader: Reader,
+        lane: Lane,
+        owner: Owner,
+        size_hint: int | None,
+    ) -> None:
         self._writer = writer
+        self._reader = reader
         self._lane = lane
         self._owner = owner
         self._size_hint = size_hint
@@ -82,8 +98,7 @@ class LocalAppender:
     async def finish(self, *, durable: bool) -> tuple[Run, ...]:
         if self._spent:
             raise RuntimeError("the appender is spent")
-        await self._pump(final=True)
-        self._close_draft()
+        await self.complete()
         if durable:
             await self._flush()
         runs = tuple(draft.run() for draft in self._drafts if draft.size)
@@ -104,6 +119,17 @@ class LocalAppender:
         for draft in self._drafts:
             draft.open.waste(draft.start, draft.next)
         self._release()
+
+    async def complete(self) -> None:
+        """Write what is left, without ending the appender."""
+        await self._pump(final=True)
+        self._close_draft()
+
+    def hand_over(self) -> list[Draft]:
+        """The drafts, to an appender that goes on with them; this one is spent."""
+        self._spent = True
+        drafts, self._drafts = self._drafts, []
+        return drafts
 
     # -- stripes -----------------------------------------------------------------------
 
@@ -237,10 +263,39 @@ class LocalAppender:
     # -- durability --------------------------------------------------------------------
 
     async def _flush(self) -> None:
-        """Flush the runs; raises BelowWriteQuorum when too few members hold one."""
-        for found in {draft.open for draft in self._drafts}:
-            await self._writer.flush(found)
-        for draft in self._drafts:
-            held = draft.open.held_by(draft.missing)
-            if held < draft.open.quorum:
-                raise BelowWriteQuorum(held, draft.open.quorum)
+        """Make the runs durable; those that too few members hold are written again elsewhere.
+
+        Raises BelowWriteQuorum, NoSpace, Unrecoverable.
+        """
+        while True:
+            for found in {draft.open for draft in self._drafts}:
+                await self._writer.flush(found)
+            weak = [draft for draft in self._drafts if draft.size and not draft.holds_quorum()]
+            if not weak:
+                return
+            self._detours += 1
+            if self._detours > _MAX_DETOURS:
+                raise BelowWriteQuorum(weak[0].held(), weak[0].open.quorum)
+            for draft in weak:
+                await self._move(draft)
+
+    async def _move(self, weak: Draft) -> None:
+        """Read a run back from the members that hold it and write it to a healthy segment."""
+        place = self._drafts.index(weak)
+        before = sum(draft.size for draft in self._drafts[:place])
+        owner = Owner(inode=self._owner.inode, offset=self._owner.offset + before)
+        heir = LocalAppender(self._writer, self._reader, self._lane, owner, weak.size)
+        # Not its `lost`: a fragment that a failed flush left in the page cache still reads.
+        run = Run(id=weak.run().id, size=weak.size, missing=weak.missing)
+        step = weak.open.segment.stripe_size
+        try:
+            for start in range(0, run.size, step):
+                for piece in await self._reader.read(run, start, min(start + step, run.size)):
+                    await heir.append(piece)
+            await heir.complete()
+        except BaseException:
+            await heir.abandon()
+            raise
+        self._drafts[place : place + 1] = heir.hand_over()
+        weak.open.waste(weak.start, weak.next)
+        self._writer.release([weak.open])

@@ -25,7 +25,7 @@ class ChunkConfig:
     allow_single_copy: bool = False
     stripes_in_flight: int = 8
     reads_per_drive: int = 16
-    files_per_drive: int = 256
+    files_per_drive: int = 128
     reserve_bytes: int | None = None
     io_deadline_s: float = 30.0
     flush_deadline_s: float = 60.0

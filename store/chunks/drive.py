@@ -34,6 +34,7 @@ from store.chunks.types import DriveId, DriveState, DriveStatus, SegmentId
 log = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ESTALE)
 _MAX_RESERVE_BYTES = 1 << 30
 
@@ -131,7 +132,9 @@ class Drive:
             raise error
         self.write_errors += 1
         cause = f"write failed: {error.strerror or error}"
-        if error.errno in _NO_ROOM:
+        if error.errno in _OURS:
+            log.error("drive %s: %s, which is not the drive's fault", self.io.path, cause)
+        elif error.errno in _NO_ROOM:
             self._change(DriveState.FULL, cause)
         elif error.errno == errno.EROFS:
             self._change(DriveState.READ_ONLY, cause)

@@ -158,6 +158,12 @@ def format_drives(paths: Sequence[str | os.PathLike[str]], parity: int | None = 
     return store
 
 
+def prepare_folder(path: Path) -> None:
+    """Make one empty folder ready for a label, to replace a drive. Raises LabelError."""
+    _refuse_unfit([path])
+    make_folders(path)
+
+
 def make_folders(path: Path) -> None:
     """Create the folders of an unlabelled drive, durably. Raises LabelError."""
     try:

@@ -67,18 +67,20 @@ class LocalChunks:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The service: probes drives and owns background work, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._writer.nursery = nursery
-            for drive in self.pool.drives:
-                nursery.start_soon(drive.watch, lambda: self.pool.epoch)
-            task_status.started()
-        self._writer.nursery = None
+        try:
+            async with trio.open_nursery() as nursery:
+                self._writer.nursery = nursery
+                for drive in self.pool.drives:
+                    nursery.start_soon(drive.watch, lambda: self.pool.epoch)
+                task_status.started()
+        finally:
+            self._writer.nursery = None
 
     # -- writing -----------------------------------------------------------------------
 
     def appender(self, owner: Owner, size_hint: int | None = None) -> Appender:
         lane = self._placement.lane(size_hint)
-        return LocalAppender(self._writer, lane, owner, size_hint)
+        return LocalAppender(self._writer, self._reader, lane, owner, size_hint)
 
     async def sync(self, runs: Iterable[Run]) -> None:
         by_segment: dict[SegmentId, int] = {}

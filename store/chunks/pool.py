@@ -13,6 +13,7 @@ Concurrency: `open_drives` blocks and runs before the loop or in a thread; the r
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,8 +27,8 @@ from store.chunks.drive import Drive
 from store.chunks.drive_io import DriveIO
 from store.chunks.errors import BelowWriteQuorum, DriveBusy, LabelError
 from store.chunks.geometry import default_parity
-from store.chunks.label import Label, Member
-from store.chunks.threads import Hung, fan_out
+from store.chunks.label import Label, Member, prepare_folder, put_label
+from store.chunks.threads import Hung, fan_out, in_thread
 from store.chunks.types import DriveId, DriveState, SegmentId
 
 _ID_BLOCK = 1024
@@ -43,6 +44,7 @@ class Pool:
         self.drives = tuple(drives)
         self.by_id = {drive.id: drive for drive in drives}
         self._label = label
+        self._members = [Member(drive=each.id, path=str(each.io.path)) for each in drives]
         self._config = ChunkConfig()
         self._write_lock = trio.Lock()
         self._next_segment = label.next_segment
@@ -104,6 +106,25 @@ class Pool:
             drive.label = label
         await drive.check(self.epoch)
 
+    async def adopt_replacement(self, missing: DriveId, path: Path) -> DriveId:
+        """Let the empty folder at `path` take the place of a missing drive; its new id.
+
+        It counts from the next start on, and is healed then. All other labels come first, so a
+        crash half-way leaves a place in the pool that is still missing its drive.
+        Raises LabelError when the drive isn't missing or the folder isn't fit.
+        """
+        gone = self.by_id[missing]
+        if gone.state is not DriveState.OFFLINE:
+            raise LabelError(f"{gone.io.path}: this drive is not missing")
+        await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
+        place = next(i for i, each in enumerate(self._members) if each.drive == missing)
+        drive = DriveId(secrets.token_hex(16))
+        self._members[place] = Member(drive=drive, path=str(path))
+        await self.raise_epoch()
+        label = self._label_of(drive, self.epoch, self._end_of_ids)
+        await in_thread(partial(put_label, path, label), self._config.io_deadline_s)
+        return drive
+
     async def _write_labels(self, epoch: int, end_of_ids: int) -> None:
         """Write these figures to all drives in use, durably; at least one must take them."""
         drives = [
@@ -132,9 +153,12 @@ class Pool:
             raise BelowWriteQuorum(0, 1)
 
     def _label_of(self, drive: DriveId, epoch: int, end_of_ids: int) -> Label:
-        members = tuple(Member(drive=each.id, path=str(each.io.path)) for each in self.drives)
         return replace(
-            self._label, drive=drive, epoch=epoch, next_segment=end_of_ids, members=members
+            self._label,
+            drive=drive,
+            epoch=epoch,
+            next_segment=end_of_ids,
+            members=tuple(self._members),
         )
 
 

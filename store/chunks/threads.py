@@ -31,6 +31,8 @@ Outcome = outcome.Value[T] | outcome.Error | Hung[T]
 
 async def fan_out(calls: Sequence[Callable[[], T]], deadline_s: float) -> list[Outcome[T]]:
     """Run all `calls` in threads at once; their outcomes in order, `Hung` for those not done."""
+    if not calls:
+        return []
     done = trio.Event()
     token = trio.lowlevel.current_trio_token()
     outcomes: list[Outcome[T]] = [Hung()] * len(calls)
