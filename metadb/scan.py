@@ -68,6 +68,7 @@ async def _page(connection: AsyncConnection, last: int, page_rows: int) -> list[
 async def open_scan_lane(database: Path) -> AsyncIterator[ScanLane]:
     """The lane of the open primary at `database`, an absolute path."""
     address = database.as_uri()
+    failed: Exception | None = None
     async with open_loop() as loop:
         engine = create_async_engine(
             f"sqlite+aiosqlite:///{address}?mode=ro&uri=true",
@@ -76,6 +77,10 @@ async def open_scan_lane(database: Path) -> AsyncIterator[ScanLane]:
         )
         try:
             yield ScanLane(engine, loop)
+        except Exception as error:
+            failed = error  # The loop's nurseries would wrap it in groups: raise it outside.
         finally:
             with trio.CancelScope(shield=True):
                 await aio_as_trio(engine.dispose, loop=loop)()
+    if failed is not None:
+        raise failed

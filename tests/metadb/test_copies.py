@@ -1,0 +1,340 @@
+"""Drives that hold a copy fail, come back, or are emptied: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import errno
+import random
+import shutil
+import sqlite3
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from metadb.errors import MetadataFull, NoUsableCopy, PrimaryLost
+from metadb.mirror import DATABASE, LOG, STATE
+from metadb.sqlite import SqliteEngine
+from tests.metadb.copies import CONFIG, Pool, count, get, put, reboot, sqlite_rows
+from tests.metadb.faults import Faults
+
+
+async def commit(engine: SqliteEngine, name: str, value: str = "x") -> None:
+    """One acknowledged commit."""
+    engine.transact(put, name, value)
+    await engine.barrier()
+
+
+async def test_copy_whose_folder_is_gone_is_ejected_before_the_barrier_returns(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+        shutil.rmtree(pool.path("d1"))
+        await commit(engine, "b")
+        assert pool.ejected == ["d1"]
+        assert engine.copy_drives == ("d2",)
+    assert sqlite_rows(pool.path("d2")) == {"a", "b"}
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS])
+async def test_copy_that_can_not_be_written_is_ejected(tmp_path: Path, code: int) -> None:
+    pool, faults = Pool(tmp_path, 3), Faults()
+    async with pool.open(create=True, folder_type=faults.folder_type()) as engine:
+        faults.error["d2"] = OSError(code, "injected")
+        await commit(engine, "a")
+        assert pool.ejected == ["d2"]
+    assert sqlite_rows(pool.path("d1")) == {"a"}
+
+
+async def test_copy_that_hangs_is_ejected_at_the_deadline(tmp_path: Path) -> None:
+    pool, faults = Pool(tmp_path, 3), Faults()
+    config = replace(CONFIG, flush_deadline_s=0.1)
+    async with pool.open(create=True, config=config, folder_type=faults.folder_type()) as engine:
+        faults.hung["d1"] = threading.Event()
+        with trio.fail_after(2):
+            await commit(engine, "a")
+            await commit(engine, "b")
+        assert pool.ejected == ["d1"]
+        faults.hung["d1"].set()
+    assert sqlite_rows(pool.path("d2")) == {"a", "b"}
+
+
+async def test_another_drive_takes_the_place_of_one_ejected(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 4)
+    async with pool.open(create=True, running=True) as engine:
+        assert engine.copy_drives == ("d1", "d2")
+        await commit(engine, "a")
+        shutil.rmtree(pool.path("d1"))
+        await commit(engine, "b")
+        with trio.fail_after(2):
+            while engine.copy_drives != ("d2", "d3"):
+                await trio.sleep(0.005)
+        await commit(engine, "c")
+    assert sqlite_rows(pool.path("d3")) == {"a", "b", "c"}
+
+
+async def test_copy_on_a_full_drive_is_ejected_while_two_others_are_well(tmp_path: Path) -> None:
+    pool, faults = Pool(tmp_path, 3), Faults()
+    async with pool.open(create=True, folder_type=faults.folder_type()) as engine:
+        faults.error["d1"] = OSError(errno.ENOSPC, "injected")
+        await commit(engine, "a")
+        assert pool.ejected == ["d1"]
+
+
+async def test_full_drives_fail_barriers_until_there_is_room(tmp_path: Path) -> None:
+    pool, faults = Pool(tmp_path, 3), Faults()
+    async with pool.open(create=True, folder_type=faults.folder_type()) as engine:
+        faults.error["d1"] = faults.error["d2"] = OSError(errno.ENOSPC, "injected")
+        with pytest.raises(MetadataFull):
+            await commit(engine, "a")
+        assert engine.read(get, "a") == "x"
+        assert pool.ejected == []
+        faults.error.clear()
+        await engine.barrier()
+    assert sqlite_rows(pool.path("d1")) == sqlite_rows(pool.path("d2")) == {"a"}
+
+
+async def test_primary_that_is_full_rolls_back_and_reads_on(tmp_path: Path) -> None:
+    async with Pool(tmp_path, 2).open(create=True) as engine:
+        await commit(engine, "a")
+        pages = engine._connection.execute("PRAGMA page_count").fetchone()[0]
+        engine._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(MetadataFull):
+            engine.transact(put, "big", "x" * 100_000)
+        assert engine.read(get, "a") == "x"
+        assert engine.read(get, "big") is None
+        await commit(engine, "b")
+
+
+@pytest.mark.parametrize("how", ["moved", "emptied"])
+async def test_primary_lost_while_running_goes_on_from_a_copy(tmp_path: Path, how: str) -> None:
+    pool = Pool(tmp_path, 3)
+    acknowledged = set()
+    with pytest.raises(PrimaryLost):
+        async with pool.open(create=True) as engine:
+            with trio.fail_after(5):
+                for index in range(100):
+                    if index == 50 and how == "moved":
+                        pool.path("d0").rename(tmp_path / "away")
+                    if index == 50 and how == "emptied":
+                        shutil.rmtree(pool.path("d0"))
+                    await commit(engine, f"k{index}")
+                    acknowledged.add(f"k{index}")
+    assert len(acknowledged) == 50
+    async with pool.open(pool.without("d0")) as engine:
+        assert engine.primary_drive == "d1"
+        assert all(engine.read(get, name) for name in acknowledged)
+        await commit(engine, "after")
+    assert acknowledged | {"after"} <= sqlite_rows(pool.path("d2"))
+
+
+async def test_run_raises_primary_lost_when_its_drive_counts_as_gone(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 3)
+    with trio.fail_after(5):
+        async with pool.open(create=True) as engine:
+            await commit(engine, "a")
+            with pytest.RaisesGroup(PrimaryLost):
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(engine.run)
+                    shutil.rmtree(pool.path("d0"))
+                    engine.transact(put, "b")
+                    await trio.sleep_forever()
+            assert pool.ejected == ["d0"]
+            with pytest.raises(PrimaryLost):
+                engine.transact(put, "c")
+            with pytest.raises(PrimaryLost):
+                await engine.barrier()
+
+
+@pytest.mark.parametrize("drives", [2, 3])
+async def test_primary_emptied_while_stopped_goes_on_from_a_copy(
+    tmp_path: Path, drives: int
+) -> None:
+    pool = Pool(tmp_path / "a", drives)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+        killed = pool.crashed(tmp_path / "b")
+    for stopped in (pool, killed):
+        shutil.rmtree(stopped.path("d0"))
+        async with stopped.open() as engine:
+            assert engine.primary_drive == "d1"
+            assert engine.read(get, "a") == "x"
+            await commit(engine, "b")
+        # The emptied drive holds a copy again.
+        assert sqlite_rows(stopped.path("d0")) == {"a", "b"}
+
+
+async def test_stale_copy_is_never_read(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "a", 3)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+        await commit(engine, "b")
+    with pytest.raises(NoUsableCopy):
+        async with pool.open(pool.distrust("d0", "d1", "d2")):
+            pass
+    connection = sqlite3.connect(pool.path("d2") / DATABASE)
+    connection.execute("DELETE FROM setting WHERE name = 'a'")
+    connection.commit()
+    connection.close()
+    async with pool.open(pool.distrust("d0", "d2")) as engine:
+        assert engine.primary_drive == "d1"
+        assert engine.read(count) == 2
+        assert set(engine.copy_drives) == {"d0", "d2"}
+    assert sqlite_rows(pool.path("d2")) == {"a", "b"}
+
+
+async def test_copy_of_an_older_run_is_not_used_even_when_trusted(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+    async with pool.open(pool.without("d2")) as engine:
+        await commit(engine, "b")
+    shutil.rmtree(pool.path("d0"))
+    async with pool.open() as engine:
+        assert engine.primary_drive == "d1"
+        assert engine.read(count) == 2
+
+
+@pytest.mark.parametrize("name", [DATABASE, LOG, STATE])
+async def test_primary_without_one_of_its_files_is_passed_over(tmp_path: Path, name: str) -> None:
+    pool = Pool(tmp_path / "a", 2)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+        killed = pool.crashed(tmp_path / "b")
+    (killed.path("d0") / name).unlink()
+    async with killed.open() as engine:
+        assert engine.read(get, "a") == "x"
+        assert engine.primary_drive == "d1"
+
+
+async def test_flipped_byte_in_the_primarys_log_loses_nothing(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "a", 2)
+    async with pool.open(create=True) as engine:
+        for index in range(10):
+            await commit(engine, f"k{index}")
+        killed = pool.crashed(tmp_path / "b")
+    log = killed.path("d0") / LOG
+    content = bytearray(log.read_bytes())
+    content[len(content.rstrip(b"\0")) // 2] ^= 1
+    log.write_bytes(content)
+    async with killed.open() as engine:
+        assert engine.primary_drive == "d1"
+        assert engine.read(count) == 10
+    assert len(sqlite_rows(killed.path("d0"))) == 10
+
+
+async def test_primary_with_a_ruined_page_is_passed_over(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "a", 2)
+    async with pool.open(create=True) as engine:
+        for index in range(100):
+            engine.transact(put, f"k{index}", "x" * 300)
+        await engine.checkpoint()
+        await engine.barrier()
+        killed = pool.crashed(tmp_path / "b")
+    database = killed.path("d0") / DATABASE
+    content = bytearray(database.read_bytes())
+    content[-4096:] = bytes(4096)
+    database.write_bytes(content)
+    async with killed.open() as engine:
+        assert engine.primary_drive == "d1"
+        assert engine.read(count) == 100
+    assert len(sqlite_rows(killed.path("d0"))) == 100
+
+
+async def test_kill_between_restart_and_the_next_flush_loses_nothing(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "a", 3)
+    killed: list[Pool] = []
+    async with pool.open(create=True) as engine:
+        await commit(engine, "acknowledged")
+
+        async def hook() -> None:
+            if engine._flusher.generation == 1 and not killed:
+                engine.transact(put, "new generation")
+                killed.append(pool.crashed(tmp_path / "b"))
+                killed.append(pool.crashed(tmp_path / "c"))
+
+        engine.before_flush(hook)
+        assert await engine.checkpoint()
+        engine.before_flush(trio.lowlevel.checkpoint)
+    same_boot, other_boot = killed
+    async with same_boot.open() as engine:
+        assert engine.read(count) == 2
+        assert len(engine.copy_drives) == 2
+    reboot(other_boot)
+    async with other_boot.open() as engine:
+        assert engine.primary_drive != "d0"
+        assert engine.read(count) == 1
+        assert len(engine.copy_drives) == 2
+
+
+async def test_log_restarts_wait_for_a_reader_and_go_on_after_it(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+        reader = sqlite3.connect(pool.path("d0") / DATABASE, isolation_level=None)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM setting").fetchone() == (1,)
+        await commit(engine, "b")
+        assert not await engine.checkpoint()
+        await commit(engine, "c")
+        assert reader.execute("SELECT count(*) FROM setting").fetchone() == (1,)
+        reader.close()
+        await commit(engine, "d")
+        assert await engine.checkpoint()
+        await commit(engine, "e")
+    assert sqlite_rows(pool.path("d2")) == {"a", "b", "c", "d", "e"}
+
+
+async def test_copies_taken_at_any_moment_hold_every_acknowledged_row(tmp_path: Path) -> None:
+    """Random transactions, readers and restarts; the copies are looked at while all goes on."""
+    chance = random.Random(7)
+    pool = Pool(tmp_path / "live", 3)
+    config = replace(CONFIG, wal_bytes=256 << 10)
+    acknowledged: set[str] = set()
+    restarts = 0
+    async with pool.open(create=True, config=config) as engine:
+        for step in range(150):
+            names = [f"{step}-{n}" for n in range(chance.randrange(1, 6))]
+            for name in names:
+                engine.transact(put, name, "x" * chance.randrange(2000))
+            if chance.random() < 0.7:
+                await engine.barrier()
+                acknowledged |= {row[0] for row in engine._execute("SELECT name FROM setting")}
+            if chance.random() < 0.15:
+                restarts += await engine.checkpoint()
+            if step % 10 == 9:
+                after = pool.crashed(tmp_path / f"at{step}")
+                for drive in ("d0", "d1", "d2"):
+                    assert acknowledged <= sqlite_rows(after.path(drive)), (step, drive)
+    assert restarts > 10
+
+
+async def test_copy_built_while_commits_and_restarts_go_on_is_whole(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 3)
+    config = replace(CONFIG, copies=2, wal_bytes=128 << 10)
+    async with pool.open(create=True, config=config) as engine:
+        for index in range(300):
+            engine.transact(put, f"old{index}", "x" * 8000)
+        await engine.checkpoint()
+        done = trio.Event()
+        written = 0
+
+        async def write() -> None:
+            nonlocal written
+            while not done.is_set():
+                await commit(engine, f"old{written % 300}", f"new {written}")
+                written += 1
+                if written % 20 == 0:
+                    await engine.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await engine._upkeep.join_missing(3)
+            done.set()
+        assert written > 3
+        assert engine.copy_drives == ("d1", "d2")
+    contents = {(pool.path(f"d{i}") / DATABASE).read_bytes() for i in range(3)}
+    assert len(contents) == 1
