@@ -209,6 +209,8 @@ class Connection:
             await server.app(scope, exchange.asgi_receive, exchange.asgi_send)
         except ClientDisconnected:
             return False
+        except BodyError:
+            pass  # The body's fault, not the application's; answered below if it hasn't answered.
         except Exception:
             if isinstance(exchange.failure, ClientDisconnected):
                 return False

@@ -10,6 +10,8 @@ Concurrency: one task. Source: RFC 9112, sections 6 and 7; RFC 9110, 10.1.1 (Exp
 
 from __future__ import annotations
 
+from collections import deque
+
 from s3api.framing import ChunkFraming, FramingError
 from s3api.httpconfig import HttpConfig
 from s3api.httphead import RequestHead
@@ -31,7 +33,7 @@ class BodyReceiver:
         self._left_bytes = head.content_length or 0
         self._chunks = ChunkFraming() if head.content_length is None else None
         # Views of a received piece that the caller has not taken yet, the first one first.
-        self._pending: list[memoryview] = []
+        self._pending: deque[memoryview] = deque()
 
     @property
     def body_complete(self) -> bool:
@@ -53,7 +55,7 @@ class BodyReceiver:
         if self._owes_continue:
             await self._send_continue()
         if self._pending:
-            return self._pending.pop(0)
+            return self._pending.popleft()
         if self._chunks is not None:
             return await self._receive_chunk(self._chunks)
         if not self._left_bytes:
@@ -75,14 +77,15 @@ class BodyReceiver:
             piece = await self.receive_body()
             if piece is None:
                 return 0
-            self._pending.append(memoryview(piece))
+            # receive_body() may have left further views, which come after this one.
+            self._pending.appendleft(memoryview(piece))
         view = self._pending[0]
         count = min(len(view), len(buffer))
         buffer[:count] = view[:count]
         if count < len(view):
             self._pending[0] = view[count:]
         else:
-            del self._pending[0]
+            self._pending.popleft()
         return count
 
     async def drain(self) -> None:
@@ -97,13 +100,13 @@ class BodyReceiver:
             piece = self.rest or await self._receive(self._config.receive_size_bytes)
             self.rest = b""
             try:
-                self._pending = chunks.feed(piece)
+                self._pending.extend(chunks.feed(piece))
             except FramingError as exc:
                 self.failure = BodyMalformed(str(exc))
                 raise self.failure from None
             if chunks.complete:
                 self.rest = bytes(chunks.leftover)
-        return self._pending.pop(0)
+        return self._pending.popleft()
 
     async def _receive(self, size_max_bytes: int) -> bytes:
         try:

@@ -34,7 +34,7 @@ async def lifespan(app: Application, *, timeout_s: float = 30.0) -> AsyncIterato
 
     async def run_app() -> None:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
-        async with to_owner:
+        async with to_owner, from_owner:
             try:
                 await app(scope, from_owner.receive, to_owner.send)
             except Exception:
@@ -43,10 +43,10 @@ async def lifespan(app: Application, *, timeout_s: float = 30.0) -> AsyncIterato
 
     async def step(name: str) -> None:
         with trio.fail_after(timeout_s):
-            await to_app.send({"type": f"lifespan.{name}"})
             try:
+                await to_app.send({"type": f"lifespan.{name}"})
                 message = await from_app.receive()
-            except trio.EndOfChannel:
+            except (trio.BrokenResourceError, trio.EndOfChannel):
                 return
         if message["type"] == f"lifespan.{name}.failed":
             raise LifespanFailed(message.get("message", ""))

@@ -21,6 +21,7 @@ Concurrency: fill, read and verify on the loop; digest and each lane in any one 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ class Payload:
         self._decoder = decoder
         self._promises = promises
         self._algorithm = algorithm
-        self._pending: list[memoryview] = []
+        self._pending: deque[memoryview] = deque()
         self._ended = False
         self._received_bytes = 0
         self._digested_bytes = 0
@@ -233,7 +234,7 @@ class Payload:
         count = min(len(view), len(buffer))
         buffer[:count] = view[:count]
         if count == len(view):
-            del self._pending[0]
+            self._pending.popleft()
         else:
             self._pending[0] = view[count:]
         return count
@@ -249,7 +250,7 @@ class Payload:
             return piece
         if not self._pending:
             await self._decode(self._decoder)
-        return self._pending.pop(0) if self._pending else None
+        return self._pending.popleft() if self._pending else None
 
     async def _decode(self, decoder: AwsChunkedDecoder) -> None:
         """Receive until some payload is pending, or the body has ended as it should."""
@@ -262,7 +263,7 @@ class Payload:
                 decoder.finish()
                 self._ended = True
             else:
-                self._pending = decoder.feed(piece)
+                self._pending.extend(decoder.feed(piece))
 
 
 def open_payload(
