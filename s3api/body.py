@@ -20,6 +20,7 @@ from store.types import Buffer, Digests
 # Up to here a body is one piece, and its digests cost less than a thread hop (190 us).
 WHOLE_SIZE_BYTES = 128 * 1024
 PIECE_SIZE_BYTES = 1 << 20
+_CHECKSUM = b"x-amz-checksum-"
 
 
 class PayloadBody:
@@ -98,8 +99,16 @@ def open_body(request: Request, limiter: trio.CapacityLimiter, algorithm: str = 
     return PayloadBody(payload, limiter, algorithm)
 
 
-async def read_document(request: Request, size_max_bytes: int) -> bytes:
-    """A whole small body, verified. Raises MalformedXML as soon as it is too long."""
+async def read_document(
+    request: Request, size_max_bytes: int, *, checksummed: bool = True
+) -> bytes:
+    """A whole small body, verified. Raises MalformedXML as soon as it is too long.
+
+    checksummed: whether x-amz-checksum-* headers, if any, speak of this body.
+    """
+    if not checksummed:
+        stream = request.stream
+        stream.headers = [pair for pair in stream.headers if not pair[0].startswith(_CHECKSUM)]
     payload = open_payload(request.stream, request.auth)
     if payload.size_bytes is not None and payload.size_bytes > size_max_bytes:
         raise MalformedXML()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s3api.httpstream import BodyMalformed, BodyStalled
+from s3api.httpstream import BodyMalformed, BodyStalled, Header
 from s3api.refusals import (
     AccessDenied,
     BadDigest,
@@ -52,6 +52,7 @@ __all__ = [
     "Refusal",
     "RequestError",
     "failure_of",
+    "failure_of_head",
 ]
 
 
@@ -70,7 +71,15 @@ class InvalidPartNumber(RequestError):
 
 
 class InvalidRange(RequestError):
+    """asked: the range, as the client wrote it. size_bytes: of the object."""
+
     code, status, summary = "InvalidRange", 416, "The requested range is not satisfiable."
+
+    def __init__(self, asked: str, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        super().__init__(
+            extras=(("RangeRequested", asked), ("ActualObjectSize", str(size_bytes)))
+        )
 
 
 class InvalidStorageClass(RequestError):
@@ -118,12 +127,16 @@ class NoSuchConfiguration(RequestError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What an error document says. status: HTTP's. extras: further (element, text) pairs."""
+    """What an error document says, and its headers.
+
+    status: HTTP's. extras: further (element, text) pairs.
+    """
 
     code: str
     status: int
     message: str
     extras: tuple[tuple[str, str], ...] = ()
+    headers: tuple[Header, ...] = ()
 
 
 def _failure(code: str, status: int, message: str) -> Failure:
@@ -217,8 +230,15 @@ _SPOKEN_DETAIL = (store_errors.InvalidArgument, store_errors.InvalidPart, store_
 def failure_of(error: BaseException) -> Failure | None:
     """What to tell the client about `error`; None for what is no answer but a fault of ours."""
     if isinstance(error, Refusal):
+        headers: tuple[Header, ...] = ()
+        if isinstance(error, InvalidRange):
+            headers = ((b"content-range", b"bytes */%d" % error.size_bytes),)
         return Failure(
-            code=error.code, status=error.status, message=error.message, extras=error.extras
+            code=error.code,
+            status=error.status,
+            message=error.message,
+            extras=error.extras,
+            headers=headers,
         )
     if isinstance(error, StoreError):
         failure = STORE_FAILURES.get(type(error))
@@ -234,3 +254,17 @@ def failure_of(error: BaseException) -> Failure | None:
             code=IncompleteBody.code, status=IncompleteBody.status, message=IncompleteBody.summary
         )
     return None
+
+
+_HEAD_CODES = {
+    408: "RequestTimeout",
+    414: "URITooLong",
+    431: "RequestHeaderSectionTooLarge",
+    500: "InternalError",
+    501: "NotImplemented",
+}
+
+
+def failure_of_head(status: int, reason: str) -> Failure:
+    """What to tell of a request that the HTTP server turned away before we saw it."""
+    return _failure(_HEAD_CODES.get(status, "InvalidRequest"), status, reason)

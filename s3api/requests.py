@@ -158,7 +158,7 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
     else:
         return None
     if start >= stop:
-        raise InvalidRange(extras=(("RangeRequested", text), ("ActualObjectSize", str(size))))
+        raise InvalidRange(text, size)
     return start, stop
 
 
@@ -176,7 +176,7 @@ def parse_copy_range(text: str, size: int) -> tuple[int, int]:
         )
     start, stop = int(match[1]), int(match[2]) + 1
     if stop > size:
-        raise InvalidRange(f"Range specified is not valid for source object of size: {size}")
+        raise InvalidRange(text, size)
     return start, stop
 
 

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from s3api.errors import Failure
+from s3api.errors import Failure, failure_of_head
 from s3api.httpstream import Header, RequestStream
 from s3api.xml import XML_HEADERS, document, error_document
 from store.types import Buffer, ObjectReader
@@ -61,12 +61,19 @@ def xml_response(
 def error_response(failure: Failure, resource: str, request_id: str) -> Response:
     """The XML document that tells of a failure."""
     body = error_document(failure, resource, request_id, HOST_ID)
-    return Response(failure.status, XML_HEADERS, body)
+    return Response(failure.status, (*failure.headers, *XML_HEADERS), body)
 
 
 def identity_headers(request_id: str) -> tuple[Header, Header]:
     """x-amz-request-id and x-amz-id-2, which every answer has."""
     return (b"x-amz-request-id", request_id.encode()), _HOST_HEADER
+
+
+def render_refused_head(status: int, reason: str) -> tuple[list[Header], bytes]:
+    """`HttpConfig.render_error` of the S3 endpoint: an error document here too."""
+    request_id = next_request_id()
+    body = error_document(failure_of_head(status, reason), "", request_id, HOST_ID)
+    return [*identity_headers(request_id), *XML_HEADERS], body
 
 
 async def send(stream: RequestStream, response: Response, request_id: str) -> None:
