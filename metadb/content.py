@@ -155,6 +155,11 @@ def set_inline(tx: Tx, number: InodeId, content: bytes) -> None:
     tx.run(_SET_INLINE, number, content)
 
 
+def remove_inline(tx: Tx, number: InodeId) -> None:
+    """The content grew past the bound, or went: it isn't inline any more."""
+    tx.run(_REMOVE_INLINE, number)
+
+
 def extents_of(tx: Tx, number: InodeId) -> list[ExtentRow]:
     """All extents with their runs, in order of `start`."""
     return [ExtentRow._make(row) for row in tx.all(_EXTENTS, number)]

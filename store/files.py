@@ -8,12 +8,37 @@ Source: rules R0 to R17 of SEMANTICS.md; POSIX.1-2017, rename(2), link(2), unlin
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
-from metadb.records import InodeId, InodeRow
+from metadb import inodes
+from metadb.records import ROOT, InodeId, InodeRow
+from metadb.statements import Tx
+from store import entries, renames, xattrs
 from store.directories import DirectoryHandle
-from store.handles import Handle
-from store.state import State
+from store.errors import (
+    EntryExists,
+    InvalidArgument,
+    IsDirectory,
+    NameTooLong,
+    NoSuchEntry,
+    NotDirectory,
+    StoreError,
+)
+from store.handles import Drafts, Handle
+from store.publication import note_names
+from store.state import State, now_ns
+from store.translate import translated
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BLOCK_BYTES = 4096
+_TARGET_BYTES_MAX = 4095
+_NODE_TYPES = frozenset({stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +83,8 @@ class Files:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._engine = state.engine
+        self._drafts = Drafts(state)
 
     # -- names and attributes ----------------------------------------------------------
 
@@ -66,11 +93,14 @@ class Files:
 
         Raises NoSuchEntry (also for names that could not be given), NotDirectory, NameTooLong.
         """
-        raise NotImplementedError
+        return self._drafts.over(self._engine.read(_lookup, parent, name))
 
     def attributes(self, inode: InodeId) -> InodeRow:
         """The inode's row, with what open drafts have changed (size, times) laid over it."""
-        raise NotImplementedError
+        row = self._engine.read(inodes.get, inode)
+        if row is None:
+            raise NoSuchEntry(inode)
+        return self._drafts.over(row)
 
     async def change(
         self, inode: InodeId, changes: Changes, handle: Handle | None = None
@@ -81,11 +111,23 @@ class Files:
         too. On truncation and writing the kernel clears them by a setattr of its own.
         Raises IsDirectory and InvalidArgument (size), TooLarge, NoSpace, Unavailable.
         """
-        raise NotImplementedError
+        if changes.size is not None:
+            await self._resize(inode, changes.size, handle)
+            if changes == Changes(size=changes.size):
+                return self.attributes(inode)
+        with translated(inode):
+            row = self._engine.transact(_change, inode, changes, now_ns())
+        draft = self._drafts.get(inode)
+        if draft is not None and changes.mtime_ns is not None:
+            draft.touched(changes.mtime_ns)
+        return self._drafts.over(row)
 
     def readlink(self, inode: InodeId) -> bytes:
         """The target of a symbolic link. Raises InvalidArgument for anything else."""
-        raise NotImplementedError
+        row = self.attributes(inode)
+        if row.target is None:
+            raise InvalidArgument(inode, "no symbolic link")
+        return row.target
 
     # -- making and removing -----------------------------------------------------------
 
@@ -94,7 +136,10 @@ class Files:
 
         Raises EntryExists, InvalidName, NameTooLong, InvalidBucketName, BucketExists.
         """
-        raise NotImplementedError
+        mode &= ~caller.umask & entries.PERMISSION_BITS
+        return self._transact(
+            entries.make_directory, parent, name, now_ns(), mode, caller.uid, caller.gid
+        )
 
     def rmdir(self, parent: InodeId, name: bytes) -> None:
         """Remove an empty directory; in the root an empty bucket.
@@ -102,34 +147,42 @@ class Files:
         Raises NotDirectory, DirectoryNotEmpty (also when the directory shows an object body as
         `%tf.data`, rule R1), BucketNotEmpty.
         """
-        raise NotImplementedError
+        self._transact(entries.remove_directory, parent, name, now_ns())
 
-    def mknod(
-        self, parent: InodeId, name: bytes, mode: int, rdev: int, caller: Caller
-    ) -> InodeRow:
+    def mknod(self, parent: InodeId, name: bytes, mode: int, rdev: int, caller: Caller) -> InodeRow:
         """A FIFO, socket or device (rule R12), or an empty published file.
 
         Raises EntryExists, InvalidName, NameTooLong, Denied (in the root).
         """
-        raise NotImplementedError
+        mode = stat.S_IFMT(mode) | (mode & ~caller.umask & entries.PERMISSION_BITS)
+        if stat.S_IFMT(mode) not in _NODE_TYPES:
+            raise InvalidArgument(name, f"mode {mode:o}")
+        return self._transact(
+            entries.make_node, parent, name, now_ns(), mode, caller.uid, caller.gid, rdev
+        )
 
     def symlink(self, parent: InodeId, name: bytes, target: bytes, caller: Caller) -> InodeRow:
         """A symbolic link. Raises what `mknod` raises."""
-        raise NotImplementedError
+        if not 0 < len(target) <= _TARGET_BYTES_MAX:
+            raise NameTooLong(name, "target")
+        mode = stat.S_IFLNK | 0o777
+        return self._transact(
+            entries.make_node, parent, name, now_ns(), mode, caller.uid, caller.gid, 0, target
+        )
 
     def link(self, inode: InodeId, parent: InodeId, name: bytes) -> InodeRow:
         """One more name for an inode that is no directory.
 
         Raises what `mknod` raises, Denied (a directory), CrossBucket, TooManyLinks.
         """
-        raise NotImplementedError
+        return self._drafts.over(self._transact(entries.add_link, inode, parent, name, now_ns()))
 
     def unlink(self, parent: InodeId, name: bytes) -> None:
         """Take a name away; the inode goes with its last name and its last handle.
 
         Raises IsDirectory, NoSuchEntry.
         """
-        raise NotImplementedError
+        self._transact(entries.unlink, parent, name, now_ns())
 
     async def rename(
         self, parent: InodeId, name: bytes, new_parent: InodeId, new_name: bytes, flags: int
@@ -140,7 +193,10 @@ class Files:
         Raises EntryExists, NoSuchEntry, IsDirectory, NotDirectory, DirectoryNotEmpty, LinkLoop
         (a directory below itself), CrossBucket, Denied (the root), InvalidArgument (flags).
         """
-        raise NotImplementedError
+        draft = self._drafts.get(self._engine.read(_lookup, parent, name).id)
+        if draft is not None:
+            await draft.publish()
+        self._transact(renames.rename, parent, name, new_parent, new_name, flags, now_ns())
 
     # -- opening -----------------------------------------------------------------------
 
@@ -152,28 +208,53 @@ class Files:
         S3 sees it when it is first published (rule R6).
         Raises EntryExists (O_EXCL), IsDirectory, and what `mknod` and `open` raise.
         """
-        raise NotImplementedError
+        mode = stat.S_IFREG | (mode & ~caller.umask & entries.PERMISSION_BITS)
+        row, made = self._transact(
+            _create, parent, name, now_ns(), mode, caller.uid, caller.gid, bool(flags & os.O_EXCL)
+        )
+        handle = Handle(self._state, self._drafts, row)
+        if flags & os.O_TRUNC and not made:
+            handle.draft.truncate(0)
+        return handle, self._drafts.over(row)
 
     def open(self, inode: InodeId, flags: int) -> Handle:
         """Open a file; O_TRUNC empties the draft, and S3 sees it at the next publication.
 
         Raises IsDirectory, InvalidArgument (neither file nor directory).
         """
-        raise NotImplementedError
+        row = self.attributes(inode)
+        if stat.S_ISDIR(row.mode):
+            raise IsDirectory(inode)
+        if not stat.S_ISREG(row.mode):
+            raise InvalidArgument(inode, "no regular file")
+        handle = Handle(self._state, self._drafts, row)
+        if flags & os.O_TRUNC:
+            handle.draft.truncate(0)
+        return handle
 
     def open_directory(self, inode: InodeId) -> DirectoryHandle:
         """Open a directory for listing. Raises NotDirectory."""
-        raise NotImplementedError
+        if not stat.S_ISDIR(self.attributes(inode).mode):
+            raise NotDirectory(inode)
+        return DirectoryHandle(self._state, self._drafts, inode)
 
     def statfs(self) -> Capacity:
         """How much there is and how much is free."""
-        raise NotImplementedError
+        total, free = self._state.chunks.usable_bytes()
+        blocks, blocks_free = total // _BLOCK_BYTES, free // _BLOCK_BYTES
+        return Capacity(
+            block_bytes=_BLOCK_BYTES,
+            blocks=blocks,
+            blocks_free=blocks_free,
+            files=self._state.inode_count + blocks_free,
+            files_free=blocks_free,
+        )
 
     # -- extended attributes (rule R11) ------------------------------------------------
 
     def getxattr(self, inode: InodeId, name: bytes) -> bytes:
         """The value. Raises NoSuchAttribute, also for any name outside of `user.`."""
-        raise NotImplementedError
+        return self._engine.read(xattrs.get, inode, name)
 
     def setxattr(self, inode: InodeId, name: bytes, value: bytes, flags: int) -> None:
         """Set a value. flags: 0, XATTR_CREATE or XATTR_REPLACE (os.XATTR_*).
@@ -182,22 +263,111 @@ class Files:
         (a value S3 can't carry), Denied (read-only names, and names outside of `user.`: the mount
         answers those itself with ENOTSUP, which cp and tar pass over in silence).
         """
-        raise NotImplementedError
+        with translated(inode):
+            self._engine.transact(xattrs.put, inode, name, value, flags, now_ns())
 
     def listxattr(self, inode: InodeId) -> list[bytes]:
         """All names that `getxattr` answers."""
-        raise NotImplementedError
+        return self._engine.read(xattrs.names, inode)
 
     def removexattr(self, inode: InodeId, name: bytes) -> None:
         """Remove one. Raises NoSuchAttribute, Denied."""
-        raise NotImplementedError
+        with translated(inode):
+            self._engine.transact(xattrs.remove, inode, name, now_ns())
 
     # -- durability --------------------------------------------------------------------
 
     async def fsync_directory(self, inode: InodeId) -> None:
         """All that was done to the directory so far is durable when this returns."""
-        raise NotImplementedError
+        with translated(inode):
+            await self._engine.barrier()
 
     async def publish_all(self) -> None:
         """Publish every draft (a stop in order). Raises the first error after trying all."""
-        raise NotImplementedError
+        failed: Exception | None = None
+        for draft in self._drafts.dirty():
+            try:
+                await draft.publish()
+            except StoreError as exc:  # the others still have their chance
+                failed = failed or exc
+        if failed is not None:
+            raise failed
+
+    def _transact(
+        self, function: Callable[Concatenate[Tx, State, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with translated():
+            return self._engine.transact(function, self._state, *args, **kwargs)
+
+    async def _resize(self, inode: InodeId, size: int, handle: Handle | None) -> None:
+        if size < 0:
+            raise InvalidArgument(size, "size")
+        if handle is not None:
+            handle.draft.truncate(size)
+            return
+        opened = self.open(inode, 0)
+        try:
+            opened.draft.truncate(size)
+            await opened.flush()
+        finally:
+            await opened.release()
+
+
+def _lookup(tx: Tx, parent: InodeId, name: bytes) -> InodeRow:
+    if name in (b".", b".."):
+        row = entries.directory_row(tx, parent)
+        return row if name == b"." else entries.directory_row(tx, row.parent or ROOT)
+    return entries.find(tx, parent, name)[1]
+
+
+def _change(tx: Tx, number: InodeId, changes: Changes, now: int) -> InodeRow:
+    row = inodes.get(tx, number)
+    if row is None:
+        raise NoSuchEntry(number)
+    mode = row.mode
+    if changes.mode is not None:
+        mode = stat.S_IFMT(mode) | changes.mode & entries.PERMISSION_BITS
+    elif (changes.uid is not None or changes.gid is not None) and not stat.S_ISDIR(mode):
+        mode &= ~stat.S_ISUID
+        if mode & stat.S_IXGRP:
+            mode &= ~stat.S_ISGID
+    row = row._replace(
+        mode=mode,
+        uid=row.uid if changes.uid is None else changes.uid,
+        gid=row.gid if changes.gid is None else changes.gid,
+        atime_ns=row.atime_ns if changes.atime_ns is None else changes.atime_ns,
+        mtime_ns=row.mtime_ns if changes.mtime_ns is None else changes.mtime_ns,
+        ctime_ns=now if changes.ctime_ns is None else changes.ctime_ns,
+    )
+    inodes.set_attributes(tx, row)
+    entries.settle(tx, row)
+    note_names(tx, "attributes", row, now)
+    return row
+
+
+def _create(
+    tx: Tx,
+    state: State,
+    parent: InodeId,
+    name: bytes,
+    now: int,
+    mode: int,
+    uid: int,
+    gid: int,
+    exclusive: bool,
+) -> tuple[InodeRow, bool]:
+    """The file, made unless it is there, and whether it was made."""
+    directory = entries.directory_row(tx, parent)
+    spot = entries.leaf_spot(tx, directory, name)
+    there = entries.at(tx, spot)
+    if there is None:
+        row = entries.new_row(tx, state, directory, now, mode, uid, gid)
+        entries.new_leaf(tx, state, directory, spot, row, "create")
+        return row, True
+    if exclusive:
+        raise EntryExists(name)
+    if stat.S_ISDIR(there.mode):
+        raise IsDirectory(name)
+    if not stat.S_ISREG(there.mode):
+        raise EntryExists(name)
+    return there, False

@@ -9,20 +9,87 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metadb.records import InodeId
+from metadb import inodes
+from metadb.records import InodeId, InodeRow
+from store import tree
+from store.drafts import Draft
+from store.state import State
+from store.translate import translated
 from store.types import Buffer
+
+
+class Drafts:
+    """The drafts of all open inodes; `State.pins` counts their handles too."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._drafts: dict[InodeId, Draft] = {}
+
+    def open(self, row: InodeRow) -> Draft:
+        """The draft of an inode, for one more handle."""
+        draft = self._drafts.get(row.id)
+        if draft is None:
+            draft = self._drafts[row.id] = Draft(self._state, row)
+        draft.handles += 1
+        self._state.pins.add(row.id)
+        return draft
+
+    async def close(self, draft: Draft) -> None:
+        """One handle less: what it wrote is published, and an unlinked inode goes with the last.
+
+        Raises what `Draft.publish` raises; the handle is gone all the same, and with the last one
+        what could not be published.
+        """
+        try:
+            await draft.publish()
+        finally:
+            draft.handles -= 1
+            self._state.pins.drop(draft.inode)
+            if not draft.handles:
+                del self._drafts[draft.inode]
+                row = self._state.engine.read(inodes.get, draft.inode)
+                if row is not None and row.nlink == 0:
+                    self._state.engine.transact(tree.erase_orphan, self._state, draft.inode)
+                if draft.dirty:
+                    await draft.discard()
+
+    def get(self, number: InodeId) -> Draft | None:
+        """The inode's draft, if it is open."""
+        return self._drafts.get(number)
+
+    def over(self, row: InodeRow) -> InodeRow:
+        """The row with what its draft has changed."""
+        draft = self._drafts.get(row.id)
+        if draft is None or not draft.dirty:
+            return row
+        changed_ns = max(row.ctime_ns, draft.changed_ns)
+        return row._replace(size=draft.size, mtime_ns=draft.mtime_ns, ctime_ns=changed_ns)
+
+    def dirty(self) -> list[Draft]:
+        """Those with something to publish."""
+        return [draft for draft in self._drafts.values() if draft.dirty]
 
 
 class Handle:
     """One open file. Every handle must be released, once."""
 
-    __slots__ = ("inode",)
+    __slots__ = ("_draft", "_drafts", "_released", "_state", "inode")
 
-    inode: InodeId
+    def __init__(self, state: State, drafts: Drafts, row: InodeRow) -> None:
+        self.inode = row.id
+        self._state = state
+        self._drafts = drafts
+        self._draft = drafts.open(row)
+        self._released = False
+
+    @property
+    def draft(self) -> Draft:
+        """What all handles of the inode share."""
+        return self._draft
 
     def read_nowait(self, offset: int, size: int) -> Sequence[Buffer] | None:
         """`read` if it can be answered without waiting, else None."""
-        raise NotImplementedError
+        return self._draft.read_nowait(offset, size)
 
     async def read(self, offset: int, size: int) -> Sequence[Buffer]:
         """Up to `size` bytes from `offset`: buffers to be sent one behind the other.
@@ -31,7 +98,8 @@ class Handle:
         through any handle is seen at once. The access time is left alone (noatime).
         Raises Unrecoverable.
         """
-        raise NotImplementedError
+        found = self._draft.read_nowait(offset, size)
+        return await self._draft.read(offset, size) if found is None else found
 
     async def write(self, offset: int, piece: bytes) -> int:
         """Take all of `piece`; returns its length. The piece is kept: it must not change.
@@ -40,7 +108,7 @@ class Handle:
         (HANDLE_KILLPRIV) it sends a setattr before the write.
         Raises NoSpace, Unavailable: then nothing of the piece was taken.
         """
-        raise NotImplementedError
+        return await self._draft.write(offset, piece)
 
     async def flush(self) -> None:
         """Publish what was written, as every close(2) does; nothing happens if nothing was.
@@ -48,12 +116,16 @@ class Handle:
         Raises NoSpace, Unavailable, Unrecoverable: what was published stays as it is, and what
         was written stays in the draft for the next try.
         """
-        raise NotImplementedError
+        await self._draft.publish()
 
     async def fsync(self, datasync: bool) -> None:
         """Publish and make durable. Raises what `flush` raises."""
-        raise NotImplementedError
+        await self._draft.publish()
+        with translated(self.inode):
+            await self._state.engine.barrier()
 
     async def release(self) -> None:
         """The last close of this open. Publishes if `flush` didn't; an unlinked file goes."""
-        raise NotImplementedError
+        assert not self._released, self.inode
+        self._released = True
+        await self._drafts.close(self._draft)
