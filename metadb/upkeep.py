@@ -259,9 +259,7 @@ class Upkeep:
             self._flusher.lose(lost)
             raise lost from error
 
-    async def _in_thread(
-        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def _in_thread(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work; TimeoutError at the deadline, which alone abandons the thread."""
         deadline = trio.current_time() + self._config.thread_deadline_s
         with trio.CancelScope(shield=True, deadline=deadline):

@@ -51,7 +51,7 @@ class Recorder:
         durable = dict(base)
         loose: list[Step] = []
         for number, step in enumerate(self.steps):
-            for variation in ("lost", "kept", "torn", "last", "first"):
+            for variation in ("lost", "kept", "torn", "late", "last", "first"):
                 files = dict(durable)
                 _keep_some(files, [*loose, step], variation)
                 key = hash(frozenset(files.items()))
@@ -86,7 +86,9 @@ def restore(files: dict[Path, bytes], old: Path, new: Path) -> None:
 
 
 def _keep_some(files: dict[Path, bytes], loose: list[Step], variation: str) -> None:
-    """lost: none; kept: all; torn: each in half; last and first: only that one."""
+    """lost: none; kept: all; torn: each one's first half; late: all but each one's first sector;
+    last and first: only that one.
+    """
     if variation == "last":
         loose = loose[-1:]
     elif variation == "first":
@@ -97,7 +99,10 @@ def _keep_some(files: dict[Path, bytes], loose: list[Step], variation: str) -> N
         if variation == "torn" and step.what in ("write", "write_synced"):
             half = len(step.content) // 2 // _SECTOR_BYTES * _SECTOR_BYTES
             step = Step("write", step.path, step.offset, step.content[:half])
-        elif variation == "torn":
+        elif variation == "late" and step.what in ("write", "write_synced"):
+            offset = step.offset + _SECTOR_BYTES
+            step = Step("write", step.path, offset, step.content[_SECTOR_BYTES:])
+        elif variation in ("torn", "late"):
             continue
         _do(files, step)
 

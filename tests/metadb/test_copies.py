@@ -70,7 +70,7 @@ async def test_another_drive_takes_the_place_of_one_ejected(tmp_path: Path) -> N
         shutil.rmtree(pool.path("d1"))
         await commit(engine, "b")
         with trio.fail_after(2):
-            while engine.copy_drives != ("d2", "d3"):
+            while engine.copy_drives != ("d2", "d3"):  # noqa: ASYNC110
                 await trio.sleep(0.005)
         await commit(engine, "c")
     assert sqlite_rows(pool.path("d3")) == {"a", "b", "c"}
@@ -112,18 +112,16 @@ async def test_primary_that_is_full_rolls_back_and_reads_on(tmp_path: Path) -> N
 @pytest.mark.parametrize("how", ["moved", "emptied"])
 async def test_primary_lost_while_running_goes_on_from_a_copy(tmp_path: Path, how: str) -> None:
     pool = Pool(tmp_path, 3)
-    acknowledged = set()
-    with pytest.raises(PrimaryLost):
-        async with pool.open(create=True) as engine:
-            with trio.fail_after(5):
-                for index in range(100):
-                    if index == 50 and how == "moved":
-                        pool.path("d0").rename(tmp_path / "away")
-                    if index == 50 and how == "emptied":
-                        shutil.rmtree(pool.path("d0"))
-                    await commit(engine, f"k{index}")
-                    acknowledged.add(f"k{index}")
-    assert len(acknowledged) == 50
+    acknowledged = {f"k{index}" for index in range(50)}
+    async with pool.open(create=True) as engine:
+        for name in acknowledged:
+            await commit(engine, name)
+        if how == "moved":
+            pool.path("d0").rename(tmp_path / "away")
+        else:
+            shutil.rmtree(pool.path("d0"))
+        with pytest.raises(PrimaryLost):
+            await commit(engine, "never acknowledged")
     async with pool.open(pool.without("d0")) as engine:
         assert engine.primary_drive == "d1"
         assert all(engine.read(get, name) for name in acknowledged)
