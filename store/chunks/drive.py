@@ -68,6 +68,7 @@ class Drive:
         self.use(config or ChunkConfig())
         self._handles: dict[SegmentId, Handle] = {}
         self._handles_lock = threading.Lock()
+        self._probing = trio.Lock()
 
     def use(self, config: ChunkConfig) -> None:
         """Take the settings. Before any I/O."""
@@ -179,6 +180,10 @@ class Drive:
 
     async def check(self, pool_epoch: int) -> None:
         """Look at the drive's path once and take the state that follows."""
+        async with self._probing:
+            await self._check(pool_epoch)
+
+    async def _check(self, pool_epoch: int) -> None:
         if self.hung:
             return
         try:

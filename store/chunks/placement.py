@@ -100,7 +100,9 @@ class Placement:
         while True:
             drives = self._choose()
             segment = await self._draft(drives)
-            step = growth_step(drives)
+            scarcest = min(drive.free_bytes for drive in drives)
+            limit = max(_SMALLEST_SEGMENT_BYTES, min(self._config.segment_bytes, scarcest // 4))
+            step = min(growth_step(drives), limit)
             outcomes = await fan_out(
                 [partial(drive.io.create_segment, segment.id, step) for drive in drives],
                 self._config.io_deadline_s,
@@ -114,22 +116,26 @@ class Placement:
                 else:
                     drive.note_write_error(result.error)
             if len(handles) == len(drives) and all(drive.writable for drive in drives):
-                return self._register(segment, drives, tuple(handles), step)
+                return self._register(segment, drives, tuple(handles), limit, step)
             # The drives that failed aren't ONLINE any more, so this ends. Members left behind
             # are removed at the next start.
             if all(drive.writable for drive in drives):
                 raise NoSpace
 
     def _register(
-        self, segment: Segment, drives: tuple[Drive, ...], handles: tuple[Handle, ...], step: int
+        self,
+        segment: Segment,
+        drives: tuple[Drive, ...],
+        handles: tuple[Handle, ...],
+        limit: int,
+        allocated: int,
     ) -> OpenSegment:
-        scarcest = min(drive.free_bytes for drive in drives)
         found = OpenSegment(
             segment,
             drives,
             handles,
-            limit=max(_SMALLEST_SEGMENT_BYTES, min(self._config.segment_bytes, scarcest // 4)),
-            allocated=step,
+            limit=limit,
+            allocated=allocated,
             flush_deadline_s=self._config.flush_deadline_s,
         )
         for drive, handle in zip(drives, handles, strict=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -157,10 +158,8 @@ async def open_rig(
 
 
 def pattern(size: int, seed: int = 1) -> bytes:
-    """Bytes without short periods, the same each time."""
-    word = (seed * 2654435761 % (1 << 32)).to_bytes(4, "little")
-    count = size // 8 + 1
-    return b"".join(i.to_bytes(4, "little") + word for i in range(count))[:size]
+    """Random bytes, the same each time."""
+    return random.Random(seed).randbytes(size)
 
 
 async def put(

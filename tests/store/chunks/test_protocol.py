@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from store.chunks.errors import Unrecoverable
-from store.chunks.types import ChunkStore, Owner, segment_of
+from store.chunks.types import ChunkStore, Owner, RunId, segment_of
 from tests.fakes.memory_chunks import MemoryChunks
 from tests.store.chunks.rig import OpenRig, get, pattern, put
 
@@ -94,7 +94,7 @@ async def test_a_freed_run_is_gone_and_others_stay(chunks: ChunkStore) -> None:
 
 
 async def test_places_are_never_used_twice(chunks: ChunkStore) -> None:
-    seen = set()
+    seen: set[RunId] = set()
     for _ in range(5):
         runs = await put(chunks, pattern(200_000))
         assert not seen & {run.id for run in runs}
