@@ -15,7 +15,8 @@ class ChunkConfig:
     stripes_in_flight: stripes encoded and written at once; each holds about 3 stripes of memory.
     reads_per_drive: threads that may read one drive at once.
     files_per_drive: member files kept open for reading, per drive.
-    reserve_bytes: a drive with less free takes no new segments; None: 1 % of it, 1 GiB at most.
+    reserve_bytes: a drive with less free takes no new segments; None: 1 % of it, but
+      16 MiB at least and 1 GiB at most.
     io_deadline_s: a read or write that takes longer fences its drive; flush_deadline_s: a flush.
     probe_interval_s: how often each drive's label is looked at.
     """

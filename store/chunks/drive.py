@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR, errno.ESTALE)
+_MIN_RESERVE_BYTES = 16 << 20
 _MAX_RESERVE_BYTES = 1 << 30
 
 
@@ -98,7 +99,7 @@ class Drive:
     def reserve_bytes(self) -> int:
         if self._config.reserve_bytes is not None:
             return self._config.reserve_bytes
-        return min(self.total_bytes // 100, _MAX_RESERVE_BYTES)
+        return min(max(self.total_bytes // 100, _MIN_RESERVE_BYTES), _MAX_RESERVE_BYTES)
 
     def status(self) -> DriveStatus:
         return DriveStatus(
