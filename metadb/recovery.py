@@ -180,16 +180,25 @@ def _find(place: CopyPlace, wrong: list[str]) -> Found | None:
         if state is None:
             return None
         for name in (DATABASE, LOG):
-            if not (place.path / name).is_file():
+            # After a clean stop there is nothing in the log; `sqlite3` on the file removes it.
+            needed = name == DATABASE or not state.clean
+            if needed and not (place.path / name).is_file():
                 wrong.append(f"{place.path / name}: missing")
                 return None
-        with open(place.path / LOG, "rb") as log:
-            header = log.read(wal.HEADER_BYTES)
+        header = _log_header(place.path / LOG)
         frames = _valid_frames(place.path)
     except (OSError, sqlite3.Error) as error:
         wrong.append(f"{place.path}: {error}")
         return None
     return Found(place=place, state=state, log_header=header, frames=frames)
+
+
+def _log_header(log: Path) -> bytes:
+    try:
+        with open(log, "rb") as file:
+            return file.read(wal.HEADER_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 def _valid_frames(path: Path) -> int:

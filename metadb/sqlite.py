@@ -26,7 +26,7 @@ import trio
 from sqlalchemy import Select
 
 from metadb import migrations
-from metadb.errors import MetadataFull, NoUsableCopy, PrimaryLost
+from metadb.errors import MetadataFull, PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, Copy
@@ -155,13 +155,13 @@ async def open_engine(
     back, must have been dealt with in the labels before (missing: its epoch is lower from now
     on; back: `trusted=False`). on_eject: raises the epoch on the labels of all drives but the one
     named; that drive's copy counts as gone only when it has returned.
-    create: make the metadata anew; refused where any place holds some.
+    create: make the metadata anew where no place holds any; otherwise it is opened.
     Raises NoUsableCopy, SchemaTooNew.
     """
     boot = boot_id()
-    if create:
-        choice = None
-        place = await trio.to_thread.run_sync(_blank_place, places)
+    choice: Choice | None = None
+    if create and await trio.to_thread.run_sync(_are_blank, places):
+        place = await trio.to_thread.run_sync(_prepare, places[0])
     else:
         choice = await trio.to_thread.run_sync(_choose, places, boot, config)
         place = choice.primary.place
@@ -174,6 +174,7 @@ async def open_engine(
     )
     state = State(run=choice.run if choice else 1, boot=boot, is_primary=True)
     upkeep = Upkeep(flusher, places, config=config, state=state, folder_type=folder_type)
+    opened = False
     try:
         Folder(place.path).sync()
         migrations.upgrade(primary.connection)
@@ -183,25 +184,27 @@ async def open_engine(
         small = primary.path.stat().st_size <= _SMALL_BYTES
         await upkeep.join_missing(config.copies if small else min(2, config.copies))
         await _disown_others(flusher, places)
+        opened = True
         async with open_scan_lane(primary.path) as scan:
             yield SqliteEngine(primary, flusher, upkeep, scan)
     finally:
         with trio.CancelScope(shield=True):
-            await _stop(primary, flusher, upkeep)
+            await _stop(primary, flusher, upkeep, clean=opened)
 
 
 def _choose(places: Sequence[CopyPlace], boot: str, config: MetadbConfig) -> Choice:
     return choose(places, boot=boot, check_bytes=config.check_bytes)
 
 
-def _blank_place(places: Sequence[CopyPlace]) -> CopyPlace:
-    for place in places:
-        if (place.path / STATE).exists():
-            raise NoUsableCopy(f"{place.path} holds metadata; a new store needs empty drives")
-    folder = Folder(places[0].path)
+def _are_blank(places: Sequence[CopyPlace]) -> bool:
+    return not any((place.path / STATE).exists() for place in places)
+
+
+def _prepare(place: CopyPlace) -> CopyPlace:
+    folder = Folder(place.path)
     folder.make()
     folder.remove(DATABASE, LOG, INDEX)  # Left by one that never became whole.
-    return places[0]
+    return place
 
 
 def _keep_copies(
@@ -229,10 +232,10 @@ async def _disown_others(flusher: Flusher, places: Sequence[CopyPlace]) -> None:
                 await flusher.eject_drive(place.drive, error)
 
 
-async def _stop(primary: Primary, flusher: Flusher, upkeep: Upkeep) -> None:
-    """Leave every copy complete, its log restarted and its state clean, as far as can be."""
+async def _stop(primary: Primary, flusher: Flusher, upkeep: Upkeep, *, clean: bool) -> None:
+    """Close; with `clean` leave every copy complete, its log restarted and its state clean."""
     try:
-        if flusher.lost is None:
+        if clean and flusher.lost is None:
             await flusher.barrier()
             await upkeep.checkpoint()
             await flusher.barrier()
