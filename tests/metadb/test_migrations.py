@@ -42,9 +42,7 @@ def memory() -> sqlite3.Connection:
 def test_revisions_make_the_very_tables_of_the_schema() -> None:
     migrated, created = memory(), memory()
     migrations.upgrade(migrated)
-    METADATA.create_all(
-        create_engine("sqlite://", creator=lambda: created, poolclass=StaticPool)
-    )
+    METADATA.create_all(create_engine("sqlite://", creator=lambda: created, poolclass=StaticPool))
     assert described(migrated) == described(created)
 
 

@@ -1,0 +1,117 @@
+"""Whether the tables keep their invariants: M1 to M5 of `metadb.schema`, each as queries.
+
+For tests and for an operator's check: every query reads whole tables, so they run on the scan
+lane. A query's rows are violations; a sound database has none.
+
+Concurrency: safe beside anything; each query sees a snapshot of its own.
+"""
+
+from __future__ import annotations
+
+import stat
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, exists, func, literal, or_, select
+
+from metadb.engine import Engine
+from metadb.schema import dentry, extent, inline, inode, run, segment
+
+ROOT_INODE = 1
+_SEGMENT_SHIFT = 28
+_TYPE_BITS = 0o170000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One row that breaks `invariant`. row: what the query of that name selects."""
+
+    invariant: str
+    row: tuple[Any, ...]
+
+
+async def find_violations(engine: Engine, limit: int = 100) -> list[Violation]:
+    """The first violations, at most `limit` of each query's."""
+    found = []
+    for invariant, statement in QUERIES:
+        async with aclosing(engine.scan(statement.limit(limit))) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                found += [Violation(invariant=invariant, row=row) for row in page]
+    return found
+
+
+def _links() -> tuple[Select[Any], Select[Any]]:
+    """Inodes whose nlink is wrong: (id, nlink, what it should be); files, then directories."""
+    is_directory = inode.c.mode.op("&")(_TYPE_BITS) == stat.S_IFDIR
+    names = (
+        select(func.count()).where(dentry.c.inode == inode.c.id).correlate(inode).scalar_subquery()
+    )
+    files = select(inode.c.id, inode.c.nlink, names).where(~is_directory, inode.c.nlink != names)
+    child = inode.alias("child")
+    children = (
+        select(func.count())
+        .select_from(dentry.join(child, child.c.id == dentry.c.inode))
+        .where(
+            dentry.c.parent == inode.c.id,
+            child.c.mode.op("&")(_TYPE_BITS) == stat.S_IFDIR,
+        )
+        .correlate(inode)
+        .scalar_subquery()
+    )
+    named = or_(inode.c.id == ROOT_INODE, exists().where(dentry.c.inode == inode.c.id))
+    directories = select(inode.c.id, inode.c.nlink, children + 2).where(
+        is_directory,
+        or_(and_(named, inode.c.nlink != children + 2), and_(~named, inode.c.nlink != 0)),
+    )
+    return files, directories
+
+
+def _overlaps() -> Select[Any]:
+    """Extents that begin before the one before them ends: (inode, start)."""
+    before = (
+        func.lag(extent.c.start + extent.c.size)
+        .over(partition_by=extent.c.inode, order_by=extent.c.start)
+        .label("before")
+    )
+    ordered = select(extent.c.inode, extent.c.start, before).subquery()
+    return select(ordered.c.inode, ordered.c.start).where(ordered.c.start < ordered.c.before)
+
+
+def _references() -> Select[Any]:
+    """Runs whose refs are wrong, or that nothing names: (run, refs, extents that name it)."""
+    counted = select(extent.c.run, func.count().label("extents")).group_by(extent.c.run).subquery()
+    extents = func.coalesce(counted.c.extents, literal(0))
+    return (
+        select(run.c.id, run.c.refs, extents)
+        .select_from(run.outerjoin(counted, counted.c.run == run.c.id))
+        .where(or_(run.c.refs != extents, run.c.refs == 0))
+    )
+
+
+QUERIES: tuple[tuple[str, Select[Any]], ...] = (
+    (
+        "M1 a dentry names an inode that exists",
+        select(dentry.c.parent, dentry.c.name, dentry.c.inode).where(
+            ~exists().where(inode.c.id == dentry.c.inode)
+        ),
+    ),
+    ("M1 nlink of a file counts its dentries", _links()[0]),
+    ("M1 nlink of a directory is 2 and its child directories", _links()[1]),
+    (
+        "M2 an extent lies within a run that exists",
+        select(extent.c.inode, extent.c.start, extent.c.run)
+        .select_from(extent.outerjoin(run, run.c.id == extent.c.run))
+        .where(or_(run.c.id.is_(None), extent.c.run_start + extent.c.size > run.c.size)),
+    ),
+    ("M2 refs of a run counts its extents", _references()),
+    (
+        "M3 a run's segment exists",
+        select(run.c.id).where(~exists().where(segment.c.id == run.c.id.op(">>")(_SEGMENT_SHIFT))),
+    ),
+    (
+        "M4 an inode is inline or has extents",
+        select(inline.c.inode).where(exists().where(extent.c.inode == inline.c.inode)),
+    ),
+    ("M5 extents of an inode don't overlap", _overlaps()),
+)
