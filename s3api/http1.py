@@ -3,7 +3,8 @@
 Moving objects over HTTP is what this program exists for, so the server is ours, and short:
 
     http1         listeners, connections, stop                this file
-    httpwire      sockets and TLS, time-outs
+    httpwire      sockets and their time-outs
+    httptls       TLS around a socket
     httphead      request line and headers -> RequestHead
     httpbody      request bodies
     httpresponse  response heads and bodies
@@ -34,7 +35,8 @@ from s3api.httpexchange import Address, Exchange, Message, Scope
 from s3api.httphead import NO_HEAD, HeadParser, HeadRefused, RequestHead
 from s3api.httpresponse import ResponseSender
 from s3api.httpstream import BodyError, BodyStalled, ClientDisconnected
-from s3api.httpwire import SocketWire, TlsWire, Wire, WireTimeout
+from s3api.httptls import TlsWire
+from s3api.httpwire import SocketWire, Wire, WireTimeout
 
 __all__ = ["HttpConfig", "HttpServer", "ServerStatistics", "open_listeners", "serve"]
 
@@ -171,6 +173,8 @@ class Connection:
         self._server = server
         self._config = server.config
         self._rest = b""
+        # A client sends its next request when it has the answer, so there is no use in looking.
+        self._answered = False
         self._client, self._local = _settle(connected)
         self._tls = TlsWire(connected, server.tls) if server.tls is not None else None
         self.wire: Wire = self._tls or SocketWire(connected)
@@ -180,7 +184,7 @@ class Connection:
             self.wire.interrupt()
 
     async def run(self) -> None:
-        """Never raises but for cancellation and our own mistakes."""
+        """Never raises but for cancellation."""
         try:
             if self._tls is not None:
                 await self._tls.handshake(self._config.head_timeout_s)
@@ -188,6 +192,9 @@ class Connection:
                 pass
         except (ClientDisconnected, WireTimeout):
             pass  # Nobody is left to be told.
+        except Exception:
+            # A mistake of ours met on one connection must not end the others.
+            logger.exception("a connection failed")
         finally:
             self.wire.close()
 
@@ -228,6 +235,7 @@ class Connection:
         except BodyError:
             return False
         self._rest = exchange.rest
+        self._answered = True
         return not server.stopping
 
     async def _receive_head(self) -> RequestHead | None:
@@ -275,7 +283,9 @@ class Connection:
         try:
             while not received and not self._server.stopping:
                 piece = await self.wire.receive(
-                    _HEAD_RECEIVE_SIZE_BYTES, self._config.keep_alive_timeout_s
+                    _HEAD_RECEIVE_SIZE_BYTES,
+                    self._config.keep_alive_timeout_s,
+                    wait_first=self._answered,
                 )
                 if not piece:
                     break

@@ -9,6 +9,7 @@ Concurrency: pure. Source: RFC 9110, RFC 9112 (sections 3, 5, 6, 11.2).
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -16,10 +17,18 @@ import httptools
 
 from s3api.httpstream import Header
 
-_is_host = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+;=]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?").fullmatch
-_is_target = re.compile(rb"[^\x00-\x20\x7f#]+").fullmatch
+# Remembered, because a server has few names.
+_is_host = functools.lru_cache(maxsize=256)(
+    re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+;=]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?").fullmatch
+)
 _absolute_form = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE).fullmatch
 _is_length = re.compile(rb"[0-9]{1,18}").fullmatch
+
+
+# What decides where a request ends and whom it is for.
+_FRAMING_HEADERS = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect")
+)
 
 
 class HeadRefused(Exception):
@@ -104,6 +113,8 @@ class HeadParser:
         coding: bytes | None = None
         connection = expect = b""
         for name, value in self._headers:
+            if name not in _FRAMING_HEADERS:
+                continue
             if name == b"host":
                 if host is not None:
                     raise HeadRefused(400, "There is more than one Host header.")
@@ -144,7 +155,8 @@ class HeadParser:
 
 def _split_target(method: str, target: bytes, host: bytes | None) -> tuple[bytes, bytes]:
     """Path and query of a target in origin or absolute form, or `OPTIONS *`."""
-    if not _is_target(target):
+    # llhttp has refused all other characters that have no place here.
+    if not target or b"#" in target:
         raise HeadRefused(400, "The request target is malformed.")
     if target[0] != 0x2F:
         absolute = _absolute_form(target)

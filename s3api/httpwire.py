@@ -4,7 +4,7 @@ A wire tries the system call first and waits only if it must; a wait records its
 server's watchman wakes waits whose deadline has passed. So there is no cancel scope per read or
 write.
 
-`SocketWire` speaks to the socket itself, `TlsWire` through trio.SSLStream over a SocketWire.
+`SocketWire` speaks to the socket itself; `s3api.httptls` puts TLS around one.
 
 Concurrency: one task receives and one sends, at the same time if they like. Cancelling a receive
 loses no byte; cancelling a send leaves the wire fit for closing only.
@@ -13,7 +13,6 @@ loses no byte; cancelling a send leaves the wire fit for closing only.
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Sequence
 from math import inf
 from typing import Protocol
@@ -26,8 +25,6 @@ from s3api.httpstream import ClientDisconnected, Piece
 BUFFER_COUNT_MAX = 1024
 # After so many calls in a row that didn't have to wait, other tasks get a turn.
 STREAK_COUNT_MAX = 16
-# Below this, TLS pieces are joined so that they share a record.
-TLS_JOIN_SIZE_BYTES = 16 * 1024
 
 
 class WireTimeout(Exception):
@@ -39,9 +36,12 @@ class Wire(Protocol):
 
     scheme: str
 
-    async def receive(self, size_max_bytes: int, timeout_s: float) -> bytes:
+    async def receive(
+        self, size_max_bytes: int, timeout_s: float, *, wait_first: bool = False
+    ) -> bytes:
         """At least one byte, or b"" when the peer has finished.
 
+        wait_first: nothing can have come yet, so that trying would be in vain.
         Raises WireTimeout, or ClientDisconnected if the connection broke.
         """
         ...
@@ -83,7 +83,11 @@ class SocketWire:
         self._streak = 0
         self._closed = False
 
-    async def receive(self, size_max_bytes: int, timeout_s: float) -> bytes:
+    async def receive(
+        self, size_max_bytes: int, timeout_s: float, *, wait_first: bool = False
+    ) -> bytes:
+        if wait_first:
+            await self._wait_readable(timeout_s)
         while True:
             try:
                 piece = self._socket.recv(size_max_bytes)
@@ -181,78 +185,3 @@ class SocketWire:
         if self._streak > STREAK_COUNT_MAX:
             self._streak = 0
             await trio.lowlevel.checkpoint()
-
-
-class _WireStream(trio.abc.Stream):
-    """A SocketWire as the transport of trio.SSLStream. Time-outs are set before each call."""
-
-    def __init__(self, wire: SocketWire) -> None:
-        self.wire = wire
-        self.receive_timeout_s = inf
-        self.send_timeout_s = inf
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return await self.wire.receive(max_bytes or 256 * 1024, self.receive_timeout_s)
-
-    async def send_all(self, data: Piece) -> None:
-        await self.wire.send((data,), self.send_timeout_s)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        return
-
-    async def aclose(self) -> None:
-        self.wire.close()
-        await trio.lowlevel.checkpoint()
-
-
-class TlsWire:
-    """A wire through TLS. Call handshake() first."""
-
-    scheme = "https"
-
-    def __init__(self, connected: socket.socket, context: ssl.SSLContext) -> None:
-        self._wire = SocketWire(connected)
-        self._stream = _WireStream(self._wire)
-        self._tls = trio.SSLStream(self._stream, context, server_side=True, https_compatible=True)
-
-    async def handshake(self, timeout_s: float) -> None:
-        """Raises WireTimeout or ClientDisconnected (no TLS, wrong certificate, gone)."""
-        self._stream.receive_timeout_s = self._stream.send_timeout_s = timeout_s
-        try:
-            await self._tls.do_handshake()
-        except (trio.BrokenResourceError, ssl.SSLError) as exc:
-            raise ClientDisconnected from exc
-
-    async def receive(self, size_max_bytes: int, timeout_s: float) -> bytes:
-        self._stream.receive_timeout_s = timeout_s
-        try:
-            return bytes(await self._tls.receive_some(size_max_bytes))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as exc:
-            raise ClientDisconnected from exc
-
-    async def receive_into(self, buffer: memoryview, timeout_s: float) -> int:
-        piece = await self.receive(len(buffer), timeout_s)
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    async def send(self, pieces: Sequence[Piece], timeout_s: float) -> None:
-        self._stream.send_timeout_s = timeout_s
-        if len(pieces) > 1 and sum(map(len, pieces)) <= TLS_JOIN_SIZE_BYTES:
-            pieces = (b"".join(pieces),)
-        try:
-            for piece in pieces:
-                await self._tls.send_all(piece)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as exc:
-            raise ClientDisconnected from exc
-
-    def wake_expired(self, now: float) -> None:
-        self._wire.wake_expired(now)
-
-    def interrupt(self) -> None:
-        self._wire.interrupt()
-
-    async def finish_sending(self) -> None:
-        await self._wire.finish_sending()
-
-    def close(self) -> None:
-        self._wire.close()
