@@ -37,7 +37,8 @@ _BROKEN = {
         SELECT a.inode, a.start FROM extent a JOIN extent b ON a.inode = b.inode
         AND a.start < b.start AND a.start + a.size > b.start""",
     "M5 end": """
-        SELECT e.inode FROM extent e JOIN inode i ON i.id = e.inode WHERE e.start + e.size > i.size""",
+        SELECT e.inode FROM extent e JOIN inode i ON i.id = e.inode
+        WHERE e.start + e.size > i.size""",
     "runs hold extents": """
         SELECT e.inode FROM extent e JOIN run r ON r.id = e.run
         WHERE e.run_start < 0 OR e.size < 1 OR e.run_start + e.size > r.size""",
