@@ -73,6 +73,8 @@ class Flusher:
         self._base = 0
         self._durable = -1
         self._under_way: _Flush | None = None
+        # Held by a flush; whoever else takes it gets its turn behind the one under way.
+        self.between_flushes = trio.Lock()
 
     def position(self) -> int:
         """How far the primary is committed."""
@@ -98,22 +100,13 @@ class Flusher:
             self.lost = error
             self.lost_event.set()
 
-    async def idle(self) -> None:
-        """Return when no flush is under way; none begins before the caller awaits something."""
-        while self._under_way is not None:
-            await self._under_way.done.wait()
-
-    def turned(self) -> bool:
-        """Whether every copy has followed the last restart of the log."""
-        return self._turn is None
-
     def restart(self) -> bool:
-        """Restart the primary's log, between two flushes; False when a reader is in the way.
+        """Restart the primary's log; False when a reader is in the way. Needs `between_flushes`.
 
         What the copies lack of the old generation goes to memory: little, when it is called
         right behind a flush. They get it with the next flush.
         """
-        assert self._under_way is None and self._turn is None
+        assert self.between_flushes.locked() and self._turn is None
         frames = self.primary.index.frames()
         start = min([self.flushed, *(copy.frames for copy in self.copies)])
         tail = self.primary.read_log(start, frames)
@@ -128,6 +121,7 @@ class Flusher:
             start=start,
             tail=tail,
             void_header=wal.void_header(number, salts),
+            log_limit_bytes=self.primary.log_limit_bytes,
         )
         self._base += frames
         self.flushed = 0
@@ -157,7 +151,12 @@ class Flusher:
         flush = self._under_way = _Flush(self.position())
         try:
             with trio.CancelScope(shield=True):
-                await self._flush()
+                await self._acquire()
+                try:
+                    flush.target = self.position()
+                    await self._flush()
+                finally:
+                    self.between_flushes.release()
         except Exception as error:
             flush.error = error
             if isinstance(error, PrimaryLost):
@@ -166,6 +165,12 @@ class Flusher:
         finally:
             self._under_way = None
             flush.done.set()
+
+    async def _acquire(self) -> None:
+        try:
+            self.between_flushes.acquire_nowait()  # Spares the trip through the scheduler.
+        except trio.WouldBlock:
+            await self.between_flushes.acquire()
 
     async def _flush(self) -> None:
         target = self.primary.index.frames()

@@ -46,7 +46,8 @@ class Turn:
     """The end of a generation, kept in memory until every copy has it.
 
     generation: the one that begins; frames: how many the one before had in the end;
-    start: frames of it before `tail`; void_header: what the log starts with in between.
+    start: frames of it before `tail`; void_header: what the log starts with in between;
+    log_limit_bytes: a longer log is cut back to this.
     """
 
     generation: int
@@ -54,6 +55,7 @@ class Turn:
     start: int
     tail: bytes
     void_header: bytes
+    log_limit_bytes: int
 
 
 class Copy:
@@ -165,6 +167,9 @@ class Copy:
             self.frames = turn.frames
         self.apply(turn.frames)
         self._log.write_synced(turn.void_header, 0)
+        if self._log_bytes > turn.log_limit_bytes:
+            self._log.truncate(turn.log_limit_bytes)
+            self._log_bytes = turn.log_limit_bytes
         self.generation = turn.generation
         self.frames = self._applied = 0
 

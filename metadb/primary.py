@@ -33,9 +33,10 @@ _CACHED_STATEMENTS = 512
 class Primary:
     """An open primary database. Raises sqlite3.Error and OSError as they come."""
 
-    def __init__(self, drive: str, folder: Path, *, cache_bytes: int) -> None:
+    def __init__(self, drive: str, folder: Path, *, cache_bytes: int, log_limit_bytes: int) -> None:
         """Open `folder`'s database, made when absent, and commit one frame to it (W1)."""
         self.drive = drive
+        self.log_limit_bytes = log_limit_bytes
         self.path = folder.absolute() / DATABASE
         self.connection = sqlite3.connect(
             self.path,
@@ -49,6 +50,8 @@ class Primary:
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA wal_autocheckpoint = 0")
         execute(f"PRAGMA cache_size = {-cache_bytes // 1024}")
+        # A log that one huge transaction made long is cut back when it restarts.
+        execute(f"PRAGMA journal_size_limit = {log_limit_bytes}")
         # Deleted rows needn't be overwritten: pages that only held them would have to be logged.
         execute("PRAGMA secure_delete = OFF")
         self._mark()
@@ -82,7 +85,7 @@ class Primary:
         """Have zeros stand where the next frames will, as the copies do. On the loop (SQLite's
         writes are too, so that none is overwritten)."""
         if self._log_bytes < wal.end_of(self.index.frames()) + PIECE_BYTES // 2:
-            self._log_bytes = max(self._log_bytes, os.fstat(self.log_fd).st_size)
+            self._log_bytes = os.fstat(self.log_fd).st_size
             try:
                 self._log_bytes += os.pwrite(self.log_fd, bytes(PIECE_BYTES), self._log_bytes)
             except OSError:
@@ -129,6 +132,7 @@ class Primary:
         self.unpin()
         self._checkpointer.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         self._mark()
+        self._log_bytes = 0  # To be asked again: SQLite may have cut the log.
         return self.index.salts() != salts
 
     def close(self) -> None:

@@ -113,12 +113,12 @@ def read_state(folder: Folder) -> State | None:
         return None
 
 
-def choose(places: Sequence[CopyPlace], *, boot: str, check_bytes: int) -> Choice:
+def choose(places: Sequence[CopyPlace], *, boot: str, check_bytes: int, wrong: list[str]) -> Choice:
     """Find the next primary. Raises NoUsableCopy, naming what is wrong with each copy.
 
-    May cut the old primary's log (see the module); changes nothing else.
+    wrong: what is known to be wrong already; grows. May cut the old primary's log (see the
+    module); changes nothing else.
     """
-    wrong: list[str] = []
     found = [copy for place in places if (copy := _find(place, wrong)) is not None]
     run = max((copy.state.run for copy in found), default=0)
     found = [copy for copy in found if copy.state.run == run]

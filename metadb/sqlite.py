@@ -19,6 +19,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -159,13 +160,7 @@ async def open_engine(
     Raises NoUsableCopy, SchemaTooNew.
     """
     boot = boot_id()
-    choice: Choice | None = None
-    if create and await trio.to_thread.run_sync(_are_blank, places):
-        place = await trio.to_thread.run_sync(_prepare, places[0])
-    else:
-        choice = await trio.to_thread.run_sync(_choose, places, boot, config)
-        place = choice.primary.place
-    primary = Primary(place.drive, place.path, cache_bytes=config.cache_bytes)
+    primary, choice = await _open_primary(places, boot, config, on_eject, create=create)
     flusher = Flusher(
         primary,
         deadline_s=config.flush_deadline_s,
@@ -176,7 +171,7 @@ async def open_engine(
     upkeep = Upkeep(flusher, places, config=config, state=state, folder_type=folder_type)
     opened = False
     try:
-        Folder(place.path).sync()
+        Folder(primary.path.parent).sync()
         migrations.upgrade(primary.connection)
         _keep_copies(flusher, choice, config, folder_type)
         await flusher.barrier()
@@ -192,8 +187,38 @@ async def open_engine(
             await _stop(primary, flusher, upkeep, clean=opened)
 
 
-def _choose(places: Sequence[CopyPlace], boot: str, config: MetadbConfig) -> Choice:
-    return choose(places, boot=boot, check_bytes=config.check_bytes)
+async def _open_primary(
+    places: Sequence[CopyPlace],
+    boot: str,
+    config: MetadbConfig,
+    on_eject: Callable[[str], Awaitable[None]],
+    *,
+    create: bool,
+) -> tuple[Primary, Choice | None]:
+    """Open the best copy that opens; a drive where it doesn't is ejected first."""
+    if create and await trio.to_thread.run_sync(_are_blank, places):
+        place = await trio.to_thread.run_sync(_prepare, places[0])
+        return _open_at(place, config), None
+    wrong: list[str] = []
+    while True:
+        find = partial(choose, places, boot=boot, check_bytes=config.check_bytes, wrong=wrong)
+        choice = await trio.to_thread.run_sync(find)
+        place = choice.primary.place
+        try:
+            return _open_at(place, config), choice
+        except (OSError, sqlite3.Error) as error:
+            wrong.append(f"{place.path}: {error}")
+            await on_eject(place.drive)
+            places = [other for other in places if other is not place]
+
+
+def _open_at(place: CopyPlace, config: MetadbConfig) -> Primary:
+    return Primary(
+        place.drive,
+        place.path,
+        cache_bytes=config.cache_bytes,
+        log_limit_bytes=2 * config.wal_bytes,
+    )
 
 
 def _are_blank(places: Sequence[CopyPlace]) -> bool:

@@ -176,9 +176,9 @@ class Upkeep:
             write_state, self._primary_folder(), replace(self._state, turning=True)
         )
         await flusher.barrier()
-        await flusher.idle()
-        if not flusher.restart():
-            return False
+        async with flusher.between_flushes:
+            if not flusher.restart():
+                return False
         await flusher.barrier()
         await self._in_thread(write_state, self._primary_folder(), self._state)
         return True

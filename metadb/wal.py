@@ -61,11 +61,6 @@ def void_header(number: int, ended_salts: bytes) -> bytes:
     return (_HEADER.pack(0, 0, 0, number) + ended_salts).ljust(HEADER_BYTES, b"\0")
 
 
-def salts_of(header: bytes) -> bytes:
-    """The salts of the generation a header begins."""
-    return header[_HEADER.size : _HEADER.size + 8]
-
-
 def pages_of(frames: bytes) -> Iterator[tuple[int, int, int]]:
     """(page number, database size in pages or 0, offset of the page) of each frame in `frames`."""
     for offset in range(0, len(frames), FRAME_BYTES):

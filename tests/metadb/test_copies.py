@@ -286,6 +286,54 @@ async def test_log_restarts_wait_for_a_reader_and_go_on_after_it(tmp_path: Path)
     assert sqlite_rows(pool.path("d2")) == {"a", "b", "c", "d", "e"}
 
 
+async def test_checkpoint_gets_its_turn_between_flushes_that_follow_each_other(
+    tmp_path: Path,
+) -> None:
+    async with Pool(tmp_path, 2).open(create=True) as engine:
+        done = False
+
+        async def write(name: str) -> None:
+            while not done:
+                await commit(engine, name)
+
+        async with trio.open_nursery() as nursery:
+            for index in range(8):
+                nursery.start_soon(write, f"k{index}")
+            with trio.fail_after(1):
+                assert await engine.checkpoint()
+            done = True
+
+
+async def test_log_grown_by_a_huge_transaction_is_cut_when_it_restarts(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 2)
+    config = replace(CONFIG, wal_bytes=1 << 20)
+    async with pool.open(create=True, config=config) as engine:
+        await commit(engine, "big", "x" * (4 << 20))
+        for drive in ("d0", "d1"):
+            assert (pool.path(drive) / LOG).stat().st_size > 4 << 20
+        assert await engine.checkpoint()
+        await commit(engine, "a")
+        for drive in ("d0", "d1"):
+            assert (pool.path(drive) / LOG).stat().st_size <= 3 << 20
+    assert sqlite_rows(pool.path("d1")) == {"big", "a"}
+
+
+async def test_drive_where_the_primary_can_not_be_written_is_ejected_at_start(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path, 2)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+    # It can be read, but not opened for writing: somebody else holds the lock for that.
+    other = sqlite3.connect(pool.path("d0") / DATABASE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with pool.open(pool.places) as engine:
+        assert engine.primary_drive == "d1"
+        assert engine.read(get, "a") == "x"
+        assert pool.ejected[0] == "d0"
+    other.close()
+
+
 async def test_copies_taken_at_any_moment_hold_every_acknowledged_row(tmp_path: Path) -> None:
     """Random transactions, readers and restarts; the copies are looked at while all goes on."""
     chance = random.Random(7)
