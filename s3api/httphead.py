@@ -108,6 +108,8 @@ class HeadParser:
         if len(self._headers) > self._header_count_max:
             raise HeadRefused(431, "The request has too many headers.")
         method = self._parser.get_method().decode("ascii")
+        # The parser refers to us: without this, every request waits for the garbage collector.
+        del self._parser
         host: bytes | None = None
         length: bytes | None = None
         coding: bytes | None = None
