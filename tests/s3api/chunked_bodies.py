@@ -47,9 +47,7 @@ def encode(
         lines = trailer[0] + b":" + trailer[1] + b"\n" if trailer else b""
         out.append(lines if like_minio else lines.replace(b"\n", b"\r\n"))
         if signed:
-            proof = signing.trailer_signature(
-                auth.signing_key, TIMESTAMP, SCOPE, previous, lines
-            )
+            proof = signing.trailer_signature(auth.signing_key, TIMESTAMP, SCOPE, previous, lines)
             out.append(b"\r\n" if like_minio else b"")
             out.append(b"x-amz-trailer-signature:" + proof.encode() + b"\r\n")
         elif like_minio:
