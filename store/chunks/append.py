@@ -94,6 +94,8 @@ class LocalAppender:
         self._gathered += len(piece)
         if self._gathered >= self._writer.stripe_bytes:
             await self._pump(final=False)
+        else:
+            self._count_done()
 
     async def finish(self, *, durable: bool) -> tuple[Run, ...]:
         if self._spent:
@@ -169,14 +171,18 @@ class LocalAppender:
     async def _collect(self, left: int) -> None:
         """Wait until no more than `left` stripes are under way, counting those written (W1)."""
         while len(self._flight) > left:
-            draft, stripe = self._flight[0]
+            _, stripe = self._flight[0]
             await stripe.done.wait()
+            self._count_done()
             if stripe.crash is not None:
                 raise stripe.crash
             if not stripe.written:
                 await self._take_back()
-                continue
-            self._flight.popleft()
+
+    def _count_done(self) -> None:
+        """Count the oldest stripes as far as they are written (W1); their pieces are let go."""
+        while self._flight and self._flight[0][1].written:
+            draft, stripe = self._flight.popleft()
             draft.size += stripe.payload
             draft.missing |= stripe.missing
 

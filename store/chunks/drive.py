@@ -189,17 +189,22 @@ class Drive:
             return
         try:
             seen = await in_thread(self._look, self._config.io_deadline_s)
+            if not seen.attached:
+                # Handles still open are of another folder: what was not flushed there is lost.
+                self._change(DriveState.OFFLINE, "another folder stands at its path")
+                await in_thread(self.io.attach, self._config.io_deadline_s)
         except TimeoutError:
             self.note_hung("probe")
         except LabelError as error:
             self._change(DriveState.OFFLINE, str(error))
         except OSError as error:
-            self._change(DriveState.OFFLINE, error.strerror or str(error))
+            if error.errno not in _OURS:
+                self._change(DriveState.OFFLINE, error.strerror or str(error))
         else:
             self.settle(seen, pool_epoch)
 
     def _look(self) -> Probe:
-        """In a thread: probe, and take handles of what came back if it is ours."""
+        """In a thread: probe, and refuse what isn't this drive."""
         seen = self.io.probe()
         if seen.label is None:
             raise LabelError("no label")
@@ -207,9 +212,6 @@ class Drive:
             raise LabelError("a drive of another store stands here")
         if seen.label.drive != self.id:
             raise LabelError("another drive stands here")
-        if not seen.attached:
-            self.forget_handles()
-            self.io.attach()
         return seen
 
     def settle(self, seen: Probe, pool_epoch: int) -> None:

@@ -20,7 +20,7 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,21 +170,30 @@ class DriveIO:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_name(segment), dir_fd=self._attached(self._segments).fd)
 
-    def list_segments(self) -> Iterator[StoredMember]:
-        """All member files, in no order."""
-        segments = self._attached(self._segments)
-        for folder in os.listdir(segments.fd):
-            place = Handle(open_directory(folder, within=segments.fd))
-            with os.scandir(place.fd) as entries:
-                for entry in entries:
-                    stem, dot, suffix = entry.name.partition(".")
-                    if dot and suffix == "seg" and len(stem) == 9:
-                        status = entry.stat(follow_symlinks=False)
-                        yield StoredMember(
+    def list_folders(self) -> list[str]:
+        """The folders that members stand in."""
+        return os.listdir(self._attached(self._segments).fd)
+
+    def list_segments(self, folder: str) -> list[StoredMember]:
+        """The member files in one folder, in no order; none when it doesn't exist."""
+        found: list[StoredMember] = []
+        try:
+            place = Handle(open_directory(folder, within=self._attached(self._segments).fd))
+        except FileNotFoundError:
+            return found
+        with os.scandir(place.fd) as entries:
+            for entry in entries:
+                stem, dot, suffix = entry.name.partition(".")
+                if dot and suffix == "seg" and len(stem) == 9:
+                    status = entry.stat(follow_symlinks=False)
+                    found.append(
+                        StoredMember(
                             segment=SegmentId(int(stem, 16)),
                             size_bytes=status.st_size,
                             allocated_bytes=status.st_blocks * 512,
                         )
+                    )
+        return found
 
     # -- bytes -------------------------------------------------------------------------
 

@@ -124,6 +124,8 @@ class LocalChunks:
     async def adopt(
         self, segments: Sequence[Segment], named: Mapping[SegmentId, Sequence[Run]]
     ) -> None:
+        if self._placement.open:
+            raise RuntimeError("adopt comes before the first append")
         known = {segment.id: segment for segment in segments}
         self._placement.adopt(known)
         await self._reclaimer.sweep(known, named)

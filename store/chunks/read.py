@@ -190,12 +190,13 @@ class Reader:
         well, last_resort = [], []
         for shard, member in enumerate(segment.members):
             drive = self._pool.by_id.get(member)
-            if drive is None or not drive.reachable or run.missing >> shard & 1:
+            if drive is None or not drive.reachable:
                 continue
-            if shard not in tried and drive.readable:
-                well.append(shard)
-            elif not drive.readable:
+            if not drive.readable or run.missing >> shard & 1:
+                # It may have been written all the same; every fragment speaks for itself.
                 last_resort.append(shard)
+            elif shard not in tried:
+                well.append(shard)
         return well + last_resort
 
     # -- fetching ----------------------------------------------------------------------
@@ -207,9 +208,8 @@ class Reader:
         by_drive: dict[Drive, list[Fetch]] = {}
         for fetch in fetches:
             drive = self._pool.by_id.get(segment.members[fetch.shard])
-            if drive is None or run.missing >> fetch.shard & 1:
-                fetch.verdict = Verdict.FAILED
-            elif drive.readable or (desperate and drive.reachable):
+            likely = drive is not None and drive.readable and not run.missing >> fetch.shard & 1
+            if drive is not None and (likely or (desperate and drive.reachable)):
                 by_drive.setdefault(drive, []).append(fetch)
             else:
                 fetch.verdict = Verdict.FAILED
@@ -263,6 +263,8 @@ class Reader:
         for error in result.unwrap():
             drive.note_read_error(error)
         for fetch in fetches:
+            if run.missing >> fetch.shard & 1:
+                continue  # Known not to be there.
             if fetch.verdict in (Verdict.DAMAGED, Verdict.SHORT):
                 self._note_damage(drive, (run.id, fetch.window.index, fetch.shard))
 

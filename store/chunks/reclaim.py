@@ -9,20 +9,27 @@ are passed over: what they keep is reclaimed by `adopt` at a later start. Errors
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import outcome
+import trio
 
 from store.chunks.config import ChunkConfig
 from store.chunks.drive import Drive
-from store.chunks.geometry import member_range
+from store.chunks.drive_io import StoredMember
+from store.chunks.geometry import member_range, member_size
 from store.chunks.pool import Pool
 from store.chunks.segment import OpenSegment
 from store.chunks.threads import Hung, fan_out
 from store.chunks.types import DriveState, Run, Segment, SegmentId
 
+T = TypeVar("T")
 Range = tuple[int, int]
+_HOLES_AT_ONCE = 256
+_UNLINKS_AT_ONCE = 16
+"""What one call does on a drive must be quick against its deadline."""
 _SLACK_BYTES = 64 << 10
 """A file system may count some blocks of its own to a file: that much is no leak."""
 
@@ -45,12 +52,34 @@ def gaps(kept: Sequence[Range], size: int) -> list[Range]:
     return [(start, stop) for start, stop in pairs if start < stop]
 
 
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Slices of up to `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _sweep_member(
+    drive: Drive, segment: Segment, stored: StoredMember, named: Sequence[Run]
+) -> None:
+    """Cut and punch one member so that it holds the `named` runs alone. In a thread."""
+    used = sum(member_size(segment, run.size) for run in named)
+    last = max(named, key=lambda run: run.id, default=None)
+    end = member_range(segment, last)[1] if last is not None else 0
+    if stored.size_bytes > end:
+        drive.io.truncate(drive.handle(segment.id), end)
+    if stored.allocated_bytes > used + used // 256 + _SLACK_BYTES:
+        kept = coalesce(member_range(segment, run) for run in named)
+        for start, stop in gaps(kept, end):
+            drive.io.punch(drive.handle(segment.id), start, stop - start)
+
+
 class Reclaimer:
-    """See the module's text."""
+    """See the module's text. One piece of work at a time, so that threads stay few."""
 
     def __init__(self, pool: Pool, config: ChunkConfig) -> None:
         self._pool = pool
         self._config = config
+        self._lock = trio.Lock()
 
     async def punch(self, ranges: Iterable[tuple[Segment, int, int]]) -> None:
         """Give back [start, stop) of all members of these segments."""
@@ -59,74 +88,58 @@ class Reclaimer:
         for segment, start, stop in ranges:
             segments[segment.id] = segment
             by_segment.setdefault(segment.id, []).append((start, stop))
-        holes = {segment: coalesce(found) for segment, found in by_segment.items()}
-        work: dict[Drive, list[SegmentId]] = {}
-        for segment in segments.values():
-            for drive in self._writable_members(segment):
-                work.setdefault(drive, []).append(segment.id)
+        holes = [
+            (segments[segment], hole)
+            for segment, found in by_segment.items()
+            for hole in coalesce(found)
+        ]
 
-        def punch_all(drive: Drive, ids: list[SegmentId]) -> None:
-            for segment in ids:
-                handle = drive.handle(segment)
-                for start, stop in holes[segment]:
-                    drive.io.punch(handle, start, stop - start)
+        def punch_one(drive: Drive, hole: tuple[Segment, Range]) -> None:
+            segment, (start, stop) = hole
+            drive.io.punch(drive.handle(segment.id), start, stop - start)
 
-        await self._on_drives(
-            {drive: partial(punch_all, drive, ids) for drive, ids in work.items()}
-        )
+        for batch in batched(holes, _HOLES_AT_ONCE):
+            await self._on_members(batch, lambda hole: hole[0], punch_one)
 
     async def cut(self, found: OpenSegment) -> None:
         """Cut a sealed segment's members to their used size."""
-        size = found.top
 
-        def cut_one(drive: Drive) -> None:
-            drive.io.truncate(drive.handle(found.segment.id), size)
+        def cut_one(drive: Drive, segment: Segment) -> None:
+            drive.io.truncate(drive.handle(segment.id), found.top)
 
-        drives = self._writable_members(found.segment)
-        await self._on_drives({drive: partial(cut_one, drive) for drive in drives})
+        await self._on_members([found.segment], lambda segment: segment, cut_one)
 
     async def unlink(self, segments: Sequence[Segment]) -> None:
         """Remove all members of these segments."""
-        work: dict[Drive, list[SegmentId]] = {}
-        for segment in segments:
-            for drive in self._writable_members(segment):
-                drive.forget_handle(segment.id)
-                work.setdefault(drive, []).append(segment.id)
 
-        def unlink_all(drive: Drive, ids: list[SegmentId]) -> None:
-            for segment in ids:
-                drive.io.unlink_segment(segment)
+        def unlink_one(drive: Drive, segment: Segment) -> None:
+            drive.forget_handle(segment.id)
+            drive.io.unlink_segment(segment.id)
 
-        await self._on_drives(
-            {drive: partial(unlink_all, drive, ids) for drive, ids in work.items()}
-        )
+        for batch in batched(segments, _UNLINKS_AT_ONCE):
+            await self._on_members(batch, lambda segment: segment, unlink_one)
 
     async def sweep(
         self, segments: Mapping[SegmentId, Segment], named: Mapping[SegmentId, Sequence[Run]]
     ) -> None:
         """Reclaim all that isn't `named`. Before anything is appended."""
-        kept = {
-            segment.id: coalesce(member_range(segment, run) for run in named.get(segment.id, ()))
-            for segment in segments.values()
-        }
+        drives = [drive for drive in self._pool.drives if self._may_write(drive)]
+        folders: set[str] = set()
 
-        def sweep_one(drive: Drive) -> None:
-            for stored in drive.io.list_segments():
+        def list_folders(drive: Drive) -> None:
+            folders.update(drive.io.list_folders())
+
+        def sweep_folder(drive: Drive, folder: str) -> None:
+            for stored in drive.io.list_segments(folder):
                 segment = segments.get(stored.segment)
                 if segment is None or drive.id not in segment.members:
                     drive.io.unlink_segment(stored.segment)
-                    continue
-                ranges = kept[stored.segment]
-                end = ranges[-1][1] if ranges else 0
-                used = sum(stop - start for start, stop in ranges)
-                if stored.size_bytes > end:
-                    drive.io.truncate(drive.handle(stored.segment), end)
-                if stored.allocated_bytes > used + used // 256 + _SLACK_BYTES:
-                    for start, stop in gaps(ranges, end):
-                        drive.io.punch(drive.handle(stored.segment), start, stop - start)
+                else:
+                    _sweep_member(drive, segment, stored, named.get(segment.id, ()))
 
-        drives = [drive for drive in self._pool.drives if self._may_write(drive)]
-        await self._on_drives({drive: partial(sweep_one, drive) for drive in drives})
+        await self._on_drives({drive: partial(list_folders, drive) for drive in drives})
+        for folder in sorted(folders):
+            await self._on_drives({drive: partial(sweep_folder, drive, folder) for drive in drives})
 
     # -- inside ------------------------------------------------------------------------
 
@@ -136,13 +149,35 @@ class Reclaimer:
             drive.stale and drive.readable
         )
 
-    def _writable_members(self, segment: Segment) -> list[Drive]:
-        drives = map(self._pool.by_id.get, segment.members)
-        return [drive for drive in drives if drive is not None and self._may_write(drive)]
+    async def _on_members(
+        self,
+        batch: Sequence[T],
+        segment_of: Callable[[T], Segment],
+        work: Callable[[Drive, T], None],
+    ) -> None:
+        """Do `work` for every item of the batch on every drive with a member of its segment."""
+        items: dict[Drive, list[T]] = {}
+        for item in batch:
+            for member in segment_of(item).members:
+                drive = self._pool.by_id.get(member)
+                if drive is not None and self._may_write(drive):
+                    items.setdefault(drive, []).append(item)
+
+        def work_through(drive: Drive, mine: list[T]) -> None:
+            for item in mine:
+                try:
+                    work(drive, item)
+                except OSError:
+                    drive.write_errors += 1
+
+        await self._on_drives(
+            {drive: partial(work_through, drive, mine) for drive, mine in items.items()}
+        )
 
     async def _on_drives(self, work: Mapping[Drive, Callable[[], None]]) -> None:
         """Do each drive's work in a thread; count what fails, and go on."""
-        outcomes = await fan_out(list(work.values()), self._config.flush_deadline_s)
+        async with self._lock:
+            outcomes = await fan_out(list(work.values()), self._config.flush_deadline_s)
         for drive, result in zip(work, outcomes, strict=True):
             if isinstance(result, Hung):
                 drive.note_hung("reclaim")

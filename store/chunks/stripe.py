@@ -92,3 +92,7 @@ class StripeJob:
             with contextlib.suppress(OSError):
                 io.allocate(handle, *self._growth)
         io.write(handle, buffers, self._offset)
+        if self._payload == self._open.segment.stripe_size:
+            # A full stripe is likely one of many: what is on its way already when the stream
+            # ends, its flush need not wait for (523 -> 765 MB/s for one stream of 10 MiB each).
+            io.start_writeback(handle, self._offset, self._open.record)

@@ -117,10 +117,10 @@ class Writer:
                 found.drives[job.position].note_hung("write")
             return
         written = [shard for shard in live if shard not in failed]
-        stripe.written = len(written) >= found.quorum
         stripe.missing = (1 << len(found.drives)) - 1
         for shard in written:
             stripe.missing &= ~(1 << shard)
+        stripe.written = len(written) >= found.quorum
 
     # -- flushing and closing ----------------------------------------------------------
 
