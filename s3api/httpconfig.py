@@ -23,8 +23,7 @@ class HttpConfig:
     receive_size_bytes: the largest piece of a body that receive_body() gives.
     drain_size_max_bytes: an unread body up to this size is read and dropped to keep the connection.
     head_timeout_s: from a head's first byte to its last, and for the TLS handshake.
-    keep_alive_timeout_s: how long an idle connection stays. Longer than the 60 s of usual clients,
-    so that they close first.
+    keep_alive_timeout_s: how long an idle connection stays.
     body_idle_timeout_s, write_stall_timeout_s: how long a transfer may stand still.
     linger_s: how long an unwanted body is read and dropped before the connection is cut, so that
     the client sees the answer instead of a reset.

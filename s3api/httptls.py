@@ -1,8 +1,8 @@
 """TLS around a SocketWire, with OpenSSL working on memory.
 
-trio.SSLStream gives one record (16 KiB) per call and costs about 40 us for each; here one wake-up
-decrypts all records that have come, straight into the caller's buffer, and encrypts 256 KiB at
-once.
+trio.SSLStream gives one record (16 KiB) per call; here one wake-up decrypts all records that have
+come, straight into the caller's buffer. Measured: 1.31-1.38 GB of body per second of CPU received,
+against 0.76-0.81 through SSLStream; sending costs the same.
 
 Invariants
   1. Encrypted bytes leave in the order OpenSSL made them: only _flush() sends, one at a time. 2. At
