@@ -12,7 +12,7 @@ from __future__ import annotations
 import trio
 
 from s3api import checksums
-from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML
+from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML, MissingContentLength
 from s3api.payload import Payload, open_payload
 from s3api.requests import Request
 from store.types import Buffer, Digests
@@ -95,6 +95,9 @@ def open_body(request: Request, limiter: trio.CapacityLimiter, algorithm: str = 
 
     Raises what `open_payload` raises; nothing has been received yet.
     """
+    if request.stream.content_length == 0 and b"content-length" not in request.headers:
+        # HTTP takes this for an empty body; S3 wants an empty object to be meant.
+        raise MissingContentLength()
     payload = open_payload(request.stream, request.auth, default_algorithm=algorithm)
     return PayloadBody(payload, limiter, algorithm)
 

@@ -77,9 +77,7 @@ class InvalidRange(RequestError):
 
     def __init__(self, asked: str, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        super().__init__(
-            extras=(("RangeRequested", asked), ("ActualObjectSize", str(size_bytes)))
-        )
+        super().__init__(extras=(("RangeRequested", asked), ("ActualObjectSize", str(size_bytes))))
 
 
 class InvalidStorageClass(RequestError):

@@ -37,9 +37,7 @@ def test_existing_bucket_is_already_owned_by_you(s3, bucket):
 
 
 def test_location_constraint_must_be_this_region(s3):
-    s3.create_bucket(
-        Bucket="here", CreateBucketConfiguration={"LocationConstraint": "us-east-1"}
-    )
+    s3.create_bucket(Bucket="here", CreateBucketConfiguration={"LocationConstraint": "us-east-1"})
     with pytest.raises(ClientError) as caught:
         s3.create_bucket(
             Bucket="there", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}

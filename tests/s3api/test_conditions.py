@@ -63,7 +63,14 @@ def test_conditions_of_a_read_follow_rfc_9110(headers, verdict):
 
 @pytest.mark.parametrize(
     ("if_range", "applies"),
-    [(None, True), (b'"abc"', True), (b'"x"', False), (b'W/"abc"', False), (AT, True), (AFTER, False)],
+    [
+        (None, True),
+        (b'"abc"', True),
+        (b'"x"', False),
+        (b'W/"abc"', False),
+        (AT, True),
+        (AFTER, False),
+    ],
 )
 def test_if_range_decides_whether_the_range_counts(if_range, applies):
     assert range_applies(if_range, STAT) is applies

@@ -217,9 +217,7 @@ def test_part_copies_take_ranges(s3, upload):
     s3.put_object(Bucket=bucket, Key="source", Body=b"0123456789")
     call = {"Bucket": bucket, "Key": key, "UploadId": upload_id, "CopySource": f"{bucket}/source"}
     one = s3.upload_part_copy(PartNumber=1, CopySourceRange="bytes=2-5", **call)
-    done = complete(
-        s3, upload, [{"PartNumber": 1, "ETag": one["CopyPartResult"]["ETag"]}]
-    )
+    done = complete(s3, upload, [{"PartNumber": 1, "ETag": one["CopyPartResult"]["ETag"]}])
     assert done["ETag"]
     assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"2345"
 

@@ -100,7 +100,9 @@ def test_range_that_is_no_single_range_gives_the_whole_object(s3, bucket, asked)
     assert got["Body"].read() == b"0123456789"
 
 
-@pytest.mark.parametrize(("body", "asked"), [(b"01234", "bytes=5-"), (b"", "bytes=0-0"), (b"x", "bytes=-0")])
+@pytest.mark.parametrize(
+    ("body", "asked"), [(b"01234", "bytes=5-"), (b"", "bytes=0-0"), (b"x", "bytes=-0")]
+)
 def test_range_outside_is_not_satisfiable(s3, bucket, body, asked):
     s3.put_object(Bucket=bucket, Key="k", Body=body)
     with pytest.raises(ClientError) as caught:
@@ -187,7 +189,20 @@ def test_delete_is_idempotent(s3, bucket):
 
 @pytest.mark.parametrize(
     "key",
-    ["a", "a/b", "d/", "x//y", "..", "a/../b", "./.", "ü/€/🎈", "c" * 900, "p+q %25&=?#", "a\tb", "/lead"],
+    [
+        "a",
+        "a/b",
+        "d/",
+        "x//y",
+        "..",
+        "a/../b",
+        "./.",
+        "ü/€/🎈",
+        "c" * 900,
+        "p+q %25&=?#",
+        "a\tb",
+        "/lead",
+    ],
 )
 def test_any_key_comes_back_as_it_was(s3, bucket, key):
     s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
@@ -214,9 +229,12 @@ def test_attributes_tell_what_is_asked_for(s3, bucket):
 
 def test_tags_can_be_set_counted_and_removed(s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="a=1&b=2", Metadata={"m": "v"})
-    assert s3.head_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"][
-        "x-amz-tagging-count"
-    ] == "2"
+    assert (
+        s3.head_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"][
+            "x-amz-tagging-count"
+        ]
+        == "2"
+    )
     s3.put_object_tagging(
         Bucket=bucket, Key="k", Tagging={"TagSet": [{"Key": "c", "Value": "drei"}]}
     )

@@ -10,11 +10,16 @@ from tests.s3api.test_objects import code_of
 
 def test_copy_carries_bytes_metadata_and_tags(s3, bucket):
     s3.put_object(
-        Bucket=bucket, Key="k ä+&", Body=b"body", ContentType="a/b", Metadata={"m": "1"}, Tagging="t=1"
+        Bucket=bucket,
+        Key="k ä+&",
+        Body=b"body",
+        ContentType="a/b",
+        Metadata={"m": "1"},
+        Tagging="t=1",
     )
-    copied = s3.copy_object(
-        Bucket=bucket, Key="l", CopySource={"Bucket": bucket, "Key": "k ä+&"}
-    )["CopyObjectResult"]
+    copied = s3.copy_object(Bucket=bucket, Key="l", CopySource={"Bucket": bucket, "Key": "k ä+&"})[
+        "CopyObjectResult"
+    ]
     got = s3.get_object(Bucket=bucket, Key="l")
     assert got["Body"].read() == b"body"
     assert (got["ContentType"], got["Metadata"], got["TagCount"]) == ("a/b", {"m": "1"}, 1)
