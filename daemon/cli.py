@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -136,7 +137,6 @@ def serve(
     welcome:
         Print how to reach the store when it is ready; if not given, only on a terminal.
     """
-    from daemon.app import StartError, serve_until_stopped
     from daemon.config import ConfigError, load_settings
 
     absolute = os.path.abspath
@@ -151,10 +151,15 @@ def serve(
     overrides = {name: value for name, value in given.items() if value is not None}
     try:
         settings = load_settings(config, os.environ, overrides)
-        shown = sys.stdout.isatty() if welcome is None else welcome
-        return serve_until_stopped(settings, os.environ, welcome=print if shown else None)
     except ConfigError as error:
         _fail(EXIT_USAGE, *error.faults)
+
+    from daemon.app import StartError, serve_until_stopped
+
+    shown = sys.stdout.isatty() if welcome is None else welcome
+    show = partial(print, flush=True) if shown else None
+    try:
+        return serve_until_stopped(settings, os.environ, welcome=show)
     except StartError as error:
         _fail(EXIT_FAILED, str(error))
 

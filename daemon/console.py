@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 from hypercorn.config import Config
@@ -23,6 +24,7 @@ from quart_trio import QuartTrio
 from daemon.report import Report, duration_text, size_text
 
 _GRACE_S = 1.0
+_SEND_S = 10.0
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -76,8 +78,29 @@ async def serve_console(
     config.graceful_timeout = _GRACE_S
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, app, config, shutdown_trigger=trio.sleep_forever))
+        application = _ending_whole(app)
+        await nursery.start(
+            partial(serve, application, config, shutdown_trigger=trio.sleep_forever)
+        )
         task_status.started()
+
+
+def _ending_whole(app: QuartTrio) -> Any:
+    """The application with each `send` kept from being cancelled half-way.
+
+    Hypercorn ends the exchange within the last `send`, and tells the application so before it is
+    done with the connection; Quart-Trio then cancels the request's tasks, the one that sends
+    included, and the connection would neither be used again nor closed (Hypercorn 0.18).
+    """
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        async def send_whole(message: Any) -> None:
+            with trio.move_on_after(_SEND_S, shield=True):
+                await send(message)
+
+        await app(scope, receive, send_whole)
+
+    return application
 
 
 def _text(status: int, text: str) -> Response:

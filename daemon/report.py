@@ -29,18 +29,18 @@ class DriveReport(Struct, frozen=True, kw_only=True):
 
 
 class CopyReport(Struct, frozen=True, kw_only=True):
-    """One copy of the metadata. role: primary or copy; state: current, or why it is not."""
+    """A drive that holds a whole copy of the metadata. role: primary or copy."""
 
     path: str
     role: str
-    state: str
 
 
 class PoolReport(Struct, frozen=True, kw_only=True):
     """The drives together.
 
     k, m: data and parity shards of new segments as drives stand now; 0 when nothing can be
-    written. parity: m as configured. damaged_fragments: found damaged and mended while reading.
+    written. parity: m as chosen at `init`. damaged_fragments: found damaged while reading.
+    copies: of the metadata, as they are; copies_wanted: how many there should be.
     """
 
     store: str
@@ -54,6 +54,7 @@ class PoolReport(Struct, frozen=True, kw_only=True):
     damaged_fragments: int
     drives: list[DriveReport]
     copies: list[CopyReport]
+    copies_wanted: int
 
 
 class MountReport(Struct, frozen=True, kw_only=True):

@@ -162,6 +162,11 @@ def tls_context(settings: S3Settings) -> ssl.SSLContext | None:
     return context
 
 
+def copies_wanted(pool: Pool) -> int:
+    """How many drives ought to hold the metadata: it survives the loss of as many as bytes do."""
+    return min(len(pool.drives), max(2, pool.parity + 1))
+
+
 async def _open_pool(settings: Settings) -> Pool:
     try:
         return await trio.to_thread.run_sync(open_drives, settings.pool.drives)
@@ -177,17 +182,22 @@ async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[Sqlite
         if drive.state is not DriveState.OFFLINE
     ]
     config = MetadbConfig(
-        copies=min(len(pool.drives), max(2, pool.parity + 1)),
+        copies=copies_wanted(pool),
         flush_interval_s=settings.metadata.flush_interval_s,
         cache_bytes=settings.metadata.cache_bytes,
     )
+
+    # The drives that are missing get to know by their lower epoch that they missed something. On
+    # the first start there is nothing yet to be missed.
+    fresh = pool.epoch == _FRESH_EPOCH
+    if not fresh and len(places) < len(pool.drives):
+        await pool.raise_epoch()
 
     async def note_ejected(drive: str) -> None:
         # Stale first: `raise_epoch` tells all drives but those, so this one stays behind.
         pool.by_id[DriveId(drive)].stale = True
         await pool.raise_epoch()
 
-    fresh = pool.epoch == _FRESH_EPOCH
     try:
         async with open_engine(
             places, config=config, on_eject=note_ejected, create=fresh

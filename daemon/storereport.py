@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from daemon.report import CopyReport, DriveReport, PoolReport
-from daemon.services import OpenStore
+from daemon.services import OpenStore, copies_wanted
 from store.chunks.geometry import choose_shards
-from store.chunks.types import DriveState
+from store.chunks.types import DriveId, DriveState
 
 
 def pool_report(store: OpenStore) -> PoolReport:
@@ -42,8 +42,12 @@ def pool_report(store: OpenStore) -> PoolReport:
         damaged_fragments=sum(drive.damaged_fragments for drive in drives),
         drives=drives,
         copies=_copies(store),
+        copies_wanted=copies_wanted(pool),
     )
 
 
 def _copies(store: OpenStore) -> list[CopyReport]:
-    return []
+    paths = {drive.id: str(drive.io.path) for drive in store.chunks.pool.drives}
+    holders = [("primary", store.engine.primary_drive)]
+    holders += [("copy", drive) for drive in store.engine.copy_drives]
+    return [CopyReport(path=paths[DriveId(drive)], role=role) for role, drive in holders]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from daemon.report import Report, duration_text, size_text
 from daemon.rootkey import RootKey
 
@@ -28,8 +31,9 @@ def welcome_text(report: Report, key: RootKey, region: str) -> str:
         "Try it in another terminal:",
         "",
         f"  {_exports(endpoint, key, region)}",
-        "  aws s3 mb s3://hello && aws s3 cp /etc/hostname s3://hello/",
-        "  python3 -c \"import boto3; print(boto3.client('s3').list_objects_v2(Bucket='hello'))\"",
+        f"  {_program('aws')} s3 mb s3://hello; {_program('aws')} s3 cp /etc/hostname s3://hello/",
+        f'  {_program("python3")} -c \'import boto3; s3 = boto3.client("s3"); '
+        'print(s3.list_objects_v2(Bucket="hello")["Contents"])\'',
     ]
     if report.mount.state == "mounted":
         lines.append(f"  ls -l {report.mount.path}/hello")
@@ -71,8 +75,8 @@ def status_text(report: Report) -> str:
         ),
         "",
         *_table(
-            ("METADATA", "ROLE", "STATE"),
-            [(copy.path, copy.role, copy.state) for copy in pool.copies],
+            ("METADATA", f"ROLE ({len(pool.copies)} of {pool.copies_wanted})"),
+            [(copy.path, copy.role) for copy in pool.copies],
         ),
     ]
     return "\n".join(lines)
@@ -95,6 +99,12 @@ def _exports(endpoint: str, key: RootKey, region: str) -> str:
         f'export {where} AWS_ACCESS_KEY_ID="$TWOFOLD_ROOT_USER"'
         ' AWS_SECRET_ACCESS_KEY="$TWOFOLD_ROOT_PASSWORD"'
     )
+
+
+def _program(name: str) -> str:
+    """A program of our own environment if it is there, else whichever the reader has."""
+    ours = Path(sys.prefix) / "bin" / name
+    return str(ours) if ours.exists() else name
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -31,7 +31,7 @@ import botocore.config
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS_KEY = "TESTROOTKEY"
 SECRET_KEY = "a-secret-for-the-tests-only"
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 20.0
 STOP_WITHIN_S = 40.0
 HAS_FUSE = os.path.exists("/dev/fuse") and os.access("/dev/fuse", os.R_OK | os.W_OK)
 
@@ -164,6 +164,7 @@ class DaemonHarness:
         config: dict[str, Any] = {
             "retries": {"max_attempts": 1},
             "s3": {"addressing_style": "path"},
+            "signature_version": "s3v4",
             "max_pool_connections": 64,
             **options,
         }
