@@ -8,8 +8,8 @@ after all: minio-go (mc, warp) writes them so.
 
 Invariants
   1. Each signature covers the one before it; the first follows the request's own (the seed). A
-  chunk is given
-     to the caller before its signature is checked, so nothing counts until finish() has returned.
+     chunk is given to the caller before its signature is checked, so nothing counts until finish()
+     has returned.
   2. No byte beyond x-amz-decoded-content-length is given to the caller.
   3. Truncation anywhere is an error of finish(), never a wait.
 

@@ -5,9 +5,9 @@ grammar; they differ in extensions and trailers, which subclasses read. Pieces g
 views of the payload come out, nothing is joined or copied.
 
 Invariants
-  1. Any split of the input gives the same payload and the same verdict. 2. Line ends are CRLF,
-  sizes are 1 to 16 hexadecimal digits: no other reading is possible, so nobody
-     else can read the same bytes differently (request smuggling).
+  1. Any split of the input gives the same payload and the same verdict.
+  2. Line ends are CRLF, sizes are 1 to 16 hexadecimal digits: no other reading is possible, so
+     nobody else can read the same bytes differently (request smuggling).
   3. No line is kept beyond LINE_SIZE_MAX_BYTES, no more than TRAILER_COUNT_MAX trailer lines pass.
 
 Concurrency: one owner at a time; synchronous.

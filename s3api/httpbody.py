@@ -2,8 +2,9 @@
 
 Invariants
   1. Nothing is received ahead of the caller: what nobody asks for stays in the kernel, and the peer
-  waits. 2. With a Content-Length, receive_body_into() lets the kernel write into the caller's
-  buffer. 3. `rest` holds what came after the body; it belongs to the next request.
+     waits.
+  2. With a Content-Length, receive_body_into() lets the kernel write into the caller's buffer.
+  3. `rest` holds what came after the body; it belongs to the next request.
 
 Concurrency: one task. Source: RFC 9112, sections 6 and 7; RFC 9110, 10.1.1 (Expect).
 """

@@ -10,10 +10,11 @@ header or trailer, and chunk signatures. `open_payload()` reads them from the he
 or, for a small one, `body = await payload.read(size_max_bytes)` and `payload.verify()`.
 
 Invariants
-  1. Whatever is wrong with a body is a Refusal; nothing of it may be published before verify()
-  returned. 2. fill() of the next buffer, digest() of this one and erasure coding may run at the
-  same time; digest()
-     takes the pieces in order, one at a time. Its lanes may run at the same time as each other.
+  1. Whatever is wrong with a body is a Refusal; nothing of it may be published before verify() has
+     returned.
+  2. fill() of the next buffer, digest() of this one and erasure coding may run at the same time;
+     digest() takes the pieces in order, one at a time. Its lanes may run at the same time as each
+     other.
 
 Concurrency: fill, read and verify on the loop; digest and each lane in any one thread at a time.
 """

@@ -3,8 +3,7 @@
 Invariants
   1. A request is anonymous, or all of these were checked: algorithm, scope, time, key, signature.
   2. `host` and every x-amz-* header that is present are signed; one that isn't is refused, so
-  nobody
-     can add one to another's signed request (CVE-2026-97731, CVE-2026-71191).
+     nobody can add one to another's signed request (CVE-2026-97731, CVE-2026-71191).
   3. A signed header is taken from the headers only, never from the query.
   4. Header and query credentials together are refused; so is a repeated X-Amz-* parameter.
 
