@@ -108,8 +108,8 @@ _CRC_TYPES = (COMPOSITE, FULL_OBJECT)
 _md5 = partial(hashlib.md5, usedforsecurity=False)
 _sha1 = partial(hashlib.sha1, usedforsecurity=False)
 
-# zlib's CRC32 is the fastest of those at hand (4.2 GB/s; awscrt 2.1-3.0), the other CRCs only awscrt
-# has.
+# zlib's CRC32 is the fastest of those at hand (4.2 GB/s; awscrt 2.1-3.0); the other CRCs only
+# awscrt has.
 ALGORITHMS: Mapping[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
