@@ -38,7 +38,7 @@ _HEADERS = {
 
 def create_console(report: Callable[[], Report]) -> QuartTrio:
     """The application. report: called for each request, on the loop; must not wait."""
-    app = QuartTrio("daemon", static_folder=None)
+    app = QuartTrio("daemon", static_folder=None, template_folder=".")
     app.jinja_env.filters["size"] = size_text
     app.jinja_env.filters["duration"] = duration_text
 
