@@ -103,8 +103,10 @@ class LocalAppender:
         await self.complete()
         if durable:
             await self._flush()
-        runs = tuple(draft.run() for draft in self._drafts if draft.size)
         self._spent = True
+        runs = tuple(draft.run() for draft in self._drafts if draft.size)
+        for draft in self._drafts:
+            self._writer.placement.hand_out(draft.open.segment.id)
         self._release()
         return runs
 

@@ -18,6 +18,8 @@ class ChunkConfig:
     reserve_bytes: a drive with less free takes no new segments; None: 1 % of it, but
       16 MiB at least and 1 GiB at most.
     io_deadline_s: a read or write that takes longer fences its drive; flush_deadline_s: a flush.
+    naming_grace_s: how long after a run was handed out its segment isn't dropped, so that whoever
+      got the run has time to remember it.
     probe_interval_s: how often each drive's label is looked at.
     """
 
@@ -30,4 +32,5 @@ class ChunkConfig:
     reserve_bytes: int | None = None
     io_deadline_s: float = 30.0
     flush_deadline_s: float = 60.0
+    naming_grace_s: float = 300.0
     probe_interval_s: float = 1.0

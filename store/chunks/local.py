@@ -116,8 +116,8 @@ class LocalChunks:
             known.pop(segment)
             for segment in segments
             if segment in known
-            and segment not in self._placement.open
             and self._placement.sealed(segment)
+            and segment not in self._placement.open
         ]
         await self._reclaimer.unlink(dropped)
 

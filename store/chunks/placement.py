@@ -52,6 +52,7 @@ class Placement:
         self._config = config
         self._small = Lane()
         self._large = Lane()
+        self._handed_out: dict[SegmentId, float] = {}
         self._turn = 0
         self._highest_id = 0
 
@@ -66,8 +67,18 @@ class Placement:
         self._highest_id = max(segments, default=self._highest_id)
 
     def sealed(self, segment: SegmentId) -> bool:
+        """Whether nothing will be appended, and no run was handed out so lately as to be unnamed."""
+        handed_out = self._handed_out.get(segment)
+        if handed_out is not None:
+            if trio.current_time() - handed_out < self._config.naming_grace_s:
+                return False
+            del self._handed_out[segment]
         found = self.open.get(segment)
         return found is None or (found.sealed and not found.users)
+
+    def hand_out(self, segment: SegmentId) -> None:
+        """A run of this segment goes to a caller who has yet to remember it."""
+        self._handed_out[segment] = trio.current_time()
 
     def drive_left(self, drive: Drive) -> None:
         """Seal the open segments of a drive that isn't ONLINE any more (A2)."""

@@ -88,22 +88,32 @@ class Reader:
     def read_nowait(self, run: Run, start: int, stop: int) -> list[Buffer] | None:
         assert 0 <= start < stop <= run.size, (run, start, stop)
         segment = self._segments[segment_of(run.id)]
+        members: list[tuple[Drive, Handle] | None] = [
+            self._member_nowait(segment, shard) for shard in range(segment.k)
+        ]
         found: list[Buffer] = []
         for window in windows(segment, run, start, stop):
+            if not all(members[shard] for shard in window.shards()):
+                return None
             fetches, wanted = _plan(window)
             for fetch in fetches:
-                if not self._fetch_nowait(segment, run, fetch):
+                member = members[fetch.shard]
+                if member is None or not self._fetch_nowait(*member, segment, run, fetch):
                     return None
             found.append(wanted)
         return found
 
-    def _fetch_nowait(self, segment: Segment, run: Run, fetch: Fetch) -> bool:
-        drive = self._pool.by_id.get(segment.members[fetch.shard])
+    def _member_nowait(self, segment: Segment, shard: int) -> tuple[Drive, Handle] | None:
+        """The drive and the open member of a data shard, if both are at hand."""
+        drive = self._pool.by_id.get(segment.members[shard])
         if drive is None or not drive.readable:
-            return False
+            return None
         handle = drive.handle_nowait(segment.id)
-        if handle is None:
-            return False
+        return None if handle is None else (drive, handle)
+
+    def _fetch_nowait(
+        self, drive: Drive, handle: Handle, segment: Segment, run: Run, fetch: Fetch
+    ) -> bool:
         try:
             self._fetch(drive.io.read_nowait, handle, segment, run, fetch)
         except OSError:

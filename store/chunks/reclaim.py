@@ -10,6 +10,7 @@ are passed over: what they keep is reclaimed by `adopt` at a later start. Errors
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -58,18 +59,31 @@ def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What of each member of a segment the named runs take: bytes in all, and where they end."""
+
+    used: int
+    end: int
+
+
+def _usage(segment: Segment, named: Sequence[Run]) -> Usage:
+    last = max(named, key=lambda run: run.id, default=None)
+    return Usage(
+        used=sum(member_size(segment, run.size) for run in named),
+        end=0 if last is None else member_range(segment, last)[1],
+    )
+
+
 def _sweep_member(
-    drive: Drive, segment: Segment, stored: StoredMember, named: Sequence[Run]
+    drive: Drive, segment: Segment, stored: StoredMember, named: Sequence[Run], usage: Usage
 ) -> None:
     """Cut and punch one member so that it holds the `named` runs alone. In a thread."""
-    used = sum(member_size(segment, run.size) for run in named)
-    last = max(named, key=lambda run: run.id, default=None)
-    end = member_range(segment, last)[1] if last is not None else 0
-    if stored.size_bytes > end:
-        drive.io.truncate(drive.handle(segment.id), end)
-    if stored.allocated_bytes > used + used // 256 + _SLACK_BYTES:
+    if stored.size_bytes > usage.end:
+        drive.io.truncate(drive.handle(segment.id), usage.end)
+    if stored.allocated_bytes > usage.used + usage.used // 256 + _SLACK_BYTES:
         kept = coalesce(member_range(segment, run) for run in named)
-        for start, stop in gaps(kept, end):
+        for start, stop in gaps(kept, usage.end):
             drive.io.punch(drive.handle(segment.id), start, stop - start)
 
 
@@ -124,6 +138,7 @@ class Reclaimer:
     ) -> None:
         """Reclaim all that isn't `named`. Before anything is appended."""
         drives = [drive for drive in self._pool.drives if self._may_write(drive)]
+        usages: dict[SegmentId, Usage] = {}
         folders: set[str] = set()
 
         def list_folders(drive: Drive) -> None:
@@ -134,8 +149,11 @@ class Reclaimer:
                 segment = segments.get(stored.segment)
                 if segment is None or drive.id not in segment.members:
                     drive.io.unlink_segment(stored.segment)
-                else:
-                    _sweep_member(drive, segment, stored, named.get(segment.id, ()))
+                    continue
+                runs = named.get(segment.id, ())
+                if (usage := usages.get(segment.id)) is None:
+                    usage = usages[segment.id] = _usage(segment, runs)
+                _sweep_member(drive, segment, stored, runs, usage)
 
         await self._on_drives({drive: partial(list_folders, drive) for drive in drives})
         for folder in sorted(folders):

@@ -117,7 +117,12 @@ class Rig:
         ]
 
 
-QUIET = {"probe_interval_s": 3600.0, "io_deadline_s": 20.0, "flush_deadline_s": 20.0}
+QUIET = {
+    "probe_interval_s": 3600.0,
+    "naming_grace_s": 0.0,
+    "io_deadline_s": 20.0,
+    "flush_deadline_s": 20.0,
+}
 """Settings under which nothing happens by itself while a test runs."""
 
 OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]

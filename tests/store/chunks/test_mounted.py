@@ -86,12 +86,12 @@ async def test_a_bare_mount_point_is_never_written_to(rig: OpenRig, mounts: list
         runs = await put(opened.chunks, body)
         mount("umount", "-l", mounts[1])
         await opened.probe()
-        assert opened.chunks.pool.drives[1].state is DriveState.OFFLINE
+        assert opened.chunks.status()[1].state is DriveState.OFFLINE
         more = await put(opened.chunks, body)
         assert await get(opened.chunks, [*runs, *more]) == body + body
         assert os.listdir(mounts[1]) == []
         image = mounts[1].with_suffix(".img")
         mount("mount", "-o", "loop", image, mounts[1])
         await opened.probe()
-        assert opened.chunks.pool.drives[1].state is DriveState.ONLINE
+        assert opened.chunks.status()[1].state is DriveState.ONLINE
         assert await get(opened.chunks, await put(opened.chunks, body)) == body

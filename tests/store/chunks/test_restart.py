@@ -137,6 +137,16 @@ async def test_sealed_segments_are_cut_to_size_and_dropped_when_empty(
         assert opened.chunks.segment(segments[-1])
 
 
+async def test_a_segment_is_not_dropped_before_its_runs_can_be_named(rig: OpenRig) -> None:
+    body = pattern(9 * MIB)
+    async with rig(segment_bytes=4 * MIB, naming_grace_s=3600.0) as opened:
+        runs = await put(opened.chunks, body)
+        segments = {segment_of(run.id) for run in runs}
+        assert not any(opened.chunks.sealed(segment) for segment in segments)
+        await opened.chunks.drop_segments(segments)
+        assert await get(opened.chunks, runs) == body
+
+
 async def test_runs_are_few_and_segments_rotate_their_drives(rig: OpenRig) -> None:
     async with rig(segment_bytes=8 * MIB) as opened:
         hinted = await put(opened.chunks, pattern(14 * MIB), hint=14 * MIB)
