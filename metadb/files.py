@@ -121,6 +121,8 @@ class Folder:
 def _write_whole(fd: int, buffers: Sequence[Buffer], offset: int) -> int:
     """pwritev until everything is written; the number of bytes."""
     size = sum(len(buffer) for buffer in buffers)
+    if not size:
+        return 0
     done = os.pwritev(fd, buffers, offset)
     while done < size:
         rest = memoryview(b"".join(buffers))[done:]

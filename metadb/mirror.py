@@ -23,14 +23,17 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from metadb import wal
 from metadb.files import Folder
 from metadb.lanes import Lane
+from metadb.sums import PageSums, damaged_pages
 
 DATABASE = "meta.db"
 LOG = "meta.db-wal"
 INDEX = "meta.db-shm"
+SUMS = "meta.db-sums"
 STATE = "state"
 
 PIECE_BYTES = 1 << 20
@@ -72,6 +75,7 @@ class Copy:
         self.lane = Lane(drive)
         self._database = folder.open(DATABASE)
         self._log = folder.open(LOG)
+        self._sums = PageSums(folder.open(SUMS))
         self._log_bytes = self._log.size()
         self._applied = 0
         self._database_pages = 0
@@ -82,7 +86,7 @@ class Copy:
         """Begin a copy anew: from here on, until it is whole, its folder holds none (Y3)."""
         folder.make()
         folder.remove(STATE)
-        folder.remove(DATABASE, LOG, INDEX)
+        folder.remove(DATABASE, LOG, INDEX, SUMS)
         copy = cls(drive, folder, generation=0, frames=0)
         copy.whole = False
         folder.sync()
@@ -142,11 +146,27 @@ class Copy:
         """
         piece = os.pread(primary_database, PIECE_BYTES, offset)
         self._database.write([piece], offset)
+        self._sums.write_run(offset // wal.PAGE_BYTES + 1, piece)
         self.base_bytes = offset + len(piece)
 
     def sync_database(self) -> None:
         """Make the pieces taken so far durable."""
         self._database.sync()
+        self._sums.sync()
+
+    def verify(self, primary: Path | None, start: int, stop: int) -> list[int]:
+        """Pages in [start, stop) of the database file, or the primary's, that are damaged.
+
+        No `apply` and no turn may happen meanwhile, nor may the primary be checkpointed.
+        """
+        return damaged_pages(
+            primary or self._database.path,
+            self.folder.path / SUMS,
+            self._log.path,
+            frames=self.frames,
+            start=start,
+            stop=stop,
+        )
 
     def close(self) -> None:
         """Close when the lane's jobs are done. Returns at once: the drive may be hung."""
@@ -156,6 +176,7 @@ class Copy:
         with self._busy:
             self._log.close()
             self._database.close()
+            self._sums.close()
 
     def _turn(self, turn: Turn) -> None:
         begin = wal.start_of(turn.start)
@@ -166,6 +187,7 @@ class Copy:
             self._log.write_synced(rest, begin + skip)
             self.frames = turn.frames
         self.apply(turn.frames)
+        self._sums.save()
         self._log.write_synced(turn.void_header, 0)
         if self._log_bytes > turn.log_limit_bytes:
             self._log.truncate(turn.log_limit_bytes)
@@ -185,6 +207,8 @@ class Copy:
             if commit_pages:
                 self._database_pages = commit_pages
         view = memoryview(frames)
+        for page, offset in newest.items():
+            self._sums.note(page, view[offset : offset + wal.PAGE_BYTES])
         group: list[memoryview] = []
         first = 0
         for page in sorted(newest):

@@ -11,9 +11,11 @@ picks the next primary:
     newest copy is taken and the old primary built anew;
   - one that SQLite can't open or finds damaged is passed over.
 What is detected: a damaged log ends early (frames carry checksums), so another copy has more
-frames; a damaged database file, as far as `PRAGMA quick_check` sees it, which is run after an
-unclean stop on files up to `check_bytes`. What is not: a flipped byte inside a row's content, since
-SQLite's pages have no checksums; and lost frames at the log's end when there is no other copy.
+frames; any damaged page of a database file, by the sums a copy keeps (`metadb.sums`), before it
+is used (up to `check_bytes`) and later by `Upkeep`; after an unclean stop also what
+`PRAGMA quick_check` finds. What is not: a flipped byte in a row's content, or lost frames at the
+log's end, where there is one drive and so no copy; pages of a copy that was a primary before and
+that haven't changed since.
 Concurrency: blocking; run in a thread before the engine serves.
 """
 
@@ -28,7 +30,8 @@ from pathlib import Path
 from metadb import wal
 from metadb.errors import NoUsableCopy
 from metadb.files import Folder
-from metadb.mirror import DATABASE, INDEX, LOG, STATE
+from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS
+from metadb.sums import damaged_pages
 
 _FORMAT = 1
 
@@ -126,7 +129,7 @@ def choose(places: Sequence[CopyPlace], *, boot: str, check_bytes: int, wrong: l
         found.remove(candidate)
         candidate = _cut(candidate, found, boot)
         size = (candidate.place.path / DATABASE).stat().st_size
-        if not candidate.state.clean and size <= check_bytes and not _is_sound(candidate, wrong):
+        if size <= check_bytes and not _is_sound(candidate, found, wrong):
             continue
         keep = tuple(copy for copy in found if copy.leads_to(candidate))
         return Choice(primary=candidate, keep=keep, run=run + 1)
@@ -217,18 +220,33 @@ def _valid_frames(path: Path) -> int:
         connection.close()
 
 
-def _is_sound(copy: Found, wrong: list[str]) -> bool:
+def _is_sound(candidate: Found, others: list[Found], wrong: list[str]) -> bool:
+    """Whether all pages are what the sums of a copy say, and SQLite finds no fault either."""
+    path = candidate.place.path
     try:
-        connection = _open_read_only(copy.place.path)
-        try:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
+        for copy in [candidate, *others]:
+            sums = copy.place.path / SUMS
+            same = copy.log_header and copy.log_header == candidate.log_header
+            if same and not copy.state.is_primary and sums.exists():
+                pages = damaged_pages(path / DATABASE, sums, path / LOG, frames=candidate.frames)
+                if pages:
+                    wrong.append(f"{path / DATABASE}: {len(pages)} damaged pages")
+                    return False
+                break
+        verdict = "ok" if candidate.state.clean else _quick_check(path)
+    except (OSError, sqlite3.Error) as error:
         verdict = str(error)
     if verdict != "ok":
-        wrong.append(f"{copy.place.path}: {verdict}")
-    return bool(verdict == "ok")
+        wrong.append(f"{path}: {verdict}")
+    return verdict == "ok"
+
+
+def _quick_check(path: Path) -> str:
+    connection = _open_read_only(path)
+    try:
+        return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    finally:
+        connection.close()
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:

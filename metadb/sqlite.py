@@ -30,7 +30,7 @@ from metadb import migrations
 from metadb.errors import MetadataFull, PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
-from metadb.mirror import DATABASE, INDEX, LOG, STATE, Copy
+from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS, Copy
 from metadb.primary import Primary
 from metadb.recovery import Choice, CopyPlace, State, boot_id, choose
 from metadb.scan import ScanLane, open_scan_lane
@@ -171,7 +171,8 @@ async def open_engine(
     upkeep = Upkeep(flusher, places, config=config, state=state, folder_type=folder_type)
     opened = False
     try:
-        Folder(primary.path.parent).sync()
+        # A copy's sums are of no more use to a primary: nobody would keep them right.
+        Folder(primary.path.parent).remove(SUMS)
         migrations.upgrade(primary.connection)
         _keep_copies(flusher, choice, config, folder_type)
         await flusher.barrier()

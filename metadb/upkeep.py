@@ -32,7 +32,7 @@ from metadb.errors import MetadbError, PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
 from metadb.lanes import Batch
-from metadb.mirror import PIECE_BYTES, Copy, CopyDamaged
+from metadb.mirror import DATABASE, STATE, Copy, CopyDamaged
 from metadb.recovery import CopyPlace, State, write_state
 
 P = ParamSpec("P")
@@ -40,9 +40,12 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_LONG_LOG_SHARE = 0.75
 _ROUNDS = 5
 _SMALL_REST_FRAMES = 256
 _SYNC_EVERY_PIECES = 32
+_VERIFY_PAGES = 4096
+_VERIFY_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,8 @@ class MetadbConfig:
     flush_interval_s: a barrier happens at least this often;
     flush_deadline_s: a drive that takes longer to sync 1 MiB is ejected;
     thread_deadline_s: the same for a checkpoint or a piece of a new copy;
-    cache_bytes: SQLite's page cache; check_bytes: largest file that is checked after a crash.
+    cache_bytes: SQLite's page cache; check_bytes: largest file that is checked at start;
+    verify_interval_s: all pages of all copies are read and checked this often, and at start.
     """
 
     copies: int = 2
@@ -64,6 +68,7 @@ class MetadbConfig:
     thread_deadline_s: float = 120.0
     cache_bytes: int = 64 << 20
     check_bytes: int = 256 << 20
+    verify_interval_s: float = 86_400.0
 
 
 class Upkeep:
@@ -93,6 +98,7 @@ class Upkeep:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush_and_checkpoint)
             nursery.start_soon(self._replace_copies)
+            nursery.start_soon(self._verify_forever)
             task_status.started()
             await flusher.lost_event.wait()
             nursery.cancel_scope.cancel()
@@ -158,6 +164,55 @@ class Upkeep:
                 _log.warning("metadata: no new copy: %s", error)
             await self._flusher.changed.wait()
             self._flusher.changed = trio.Event()
+
+    async def _verify_forever(self) -> None:
+        while True:
+            await self.verify()
+            await trio.sleep(self._config.verify_interval_s)
+
+    async def verify(self) -> None:
+        """Check every page of every copy, then of the primary; damaged copies are built anew."""
+        for copy in list(self._flusher.copies):
+            if pages := await self._damaged(copy, None):
+                _log.error("metadata: drive %s: %d damaged pages", copy.drive, len(pages))
+                await self._drop(copy)
+        primary = self._flusher.primary.path
+        for copy in list(self._flusher.copies):
+            if pages := await self._damaged(copy, primary):
+                self._flusher.lose(PrimaryLost(f"{primary}: {len(pages)} damaged pages"))
+
+    async def _damaged(self, copy: Copy, primary: Path | None) -> list[int]:
+        """Damaged pages of a whole copy, or of the primary by that copy's sums."""
+        path = primary or copy.folder.path / DATABASE
+        damaged: list[int] = []
+        start = 0
+        while copy.whole and copy in self._flusher.copies:
+            async with self._shape:
+                try:
+                    size = await self._in_thread(_size_pages, path)
+                    part = partial(copy.verify, primary, start, start + _VERIFY_PAGES)
+                    damaged += await self._in_thread(part)
+                except OSError as error:
+                    if primary is None:
+                        await self._flusher.eject(copy, error)
+                    return []
+            start += _VERIFY_PAGES
+            if start >= size:
+                break
+            await trio.sleep(_VERIFY_PAUSE_S)
+        return damaged
+
+    async def _drop(self, copy: Copy) -> None:
+        """Go on without a damaged copy; another is built, maybe on the same drive."""
+        try:
+            await self._in_thread(copy.folder.remove, STATE)
+        except OSError as error:
+            await self._flusher.eject(copy, error)
+            return
+        if copy in self._flusher.copies:
+            self._flusher.copies.remove(copy)
+            copy.close()
+        self._flusher.changed.set()
 
     async def _checkpoint(self) -> bool:
         flusher, primary = self._flusher, self._flusher.primary
@@ -269,12 +324,10 @@ class Upkeep:
         raise TimeoutError("no answer from the drive")
 
 
-LONG_LOG_SHARE = 0.75
-
-
 def long_log_frames(config: MetadbConfig) -> int:
     """At how many frames a checkpoint begins, so that the log stays below `wal_bytes`."""
-    return max(2, int(config.wal_bytes * LONG_LOG_SHARE) // wal.FRAME_BYTES)
+    return max(2, int(config.wal_bytes * _LONG_LOG_SHARE) // wal.FRAME_BYTES)
 
 
-assert PIECE_BYTES % wal.PAGE_BYTES == 0
+def _size_pages(database: Path) -> int:
+    return database.stat().st_size // wal.PAGE_BYTES

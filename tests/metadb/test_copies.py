@@ -224,22 +224,91 @@ async def test_flipped_byte_in_the_primarys_log_loses_nothing(tmp_path: Path) ->
     assert len(sqlite_rows(killed.path("d0"))) == 10
 
 
-async def test_primary_with_a_ruined_page_is_passed_over(tmp_path: Path) -> None:
+def flip(path: Path, text: bytes) -> None:
+    """Flip a bit of `text`, which must stand in the file."""
+    content = path.read_bytes()
+    overwrite(path, content.index(text), bytes([text[0] ^ 1]))
+
+
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    """Change bytes of a file in place."""
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_primary_with_a_flipped_bit_in_a_row_is_passed_over(
+    tmp_path: Path, clean: bool
+) -> None:
     pool = Pool(tmp_path / "a", 2)
     async with pool.open(create=True) as engine:
         for index in range(100):
             engine.transact(put, f"k{index}", "x" * 300)
+        engine.transact(put, "row", "precious")
         await engine.checkpoint()
         await engine.barrier()
         killed = pool.crashed(tmp_path / "b")
-    database = killed.path("d0") / DATABASE
-    content = bytearray(database.read_bytes())
-    content[-4096:] = bytes(4096)
-    database.write_bytes(content)
-    async with killed.open() as engine:
+    stopped = pool if clean else killed
+    flip(stopped.path("d0") / DATABASE, b"precious")
+    async with stopped.open() as engine:
         assert engine.primary_drive == "d1"
-        assert engine.read(count) == 100
-    assert len(sqlite_rows(killed.path("d0"))) == 100
+        assert engine.read(get, "row") == "precious"
+        assert engine.copy_drives == ("d0",)
+    connection = sqlite3.connect(stopped.path("d0") / DATABASE)
+    assert connection.execute("SELECT value FROM setting WHERE name = 'row'").fetchone() == (
+        "precious",
+    )
+    connection.close()
+
+
+async def test_copy_with_a_flipped_bit_is_built_anew(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        engine.transact(put, "row", "precious")
+        await engine.checkpoint()
+        flip(pool.path("d2") / DATABASE, b"precious")
+        await engine._upkeep.verify()
+        assert engine.copy_drives == ("d1",)
+        await engine._upkeep.join_missing(3)
+        assert engine.copy_drives == ("d1", "d2")
+        await commit(engine, "a")
+        await engine._upkeep.verify()
+        assert engine.copy_drives == ("d1", "d2")
+        assert pool.ejected == []
+    assert b"precious" in (pool.path("d2") / DATABASE).read_bytes()
+
+
+async def test_primary_with_a_flipped_bit_is_lost_when_it_is_found(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 2)
+    async with pool.open(create=True) as engine:
+        engine.transact(put, "row", "precious")
+        await engine.checkpoint()
+        flip(pool.path("d0") / DATABASE, b"precious")
+        await engine._upkeep.verify()
+        with pytest.raises(PrimaryLost):
+            engine.transact(put, "a")
+
+
+async def test_verify_finds_nothing_while_commits_and_checkpoints_go_on(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        done = False
+
+        async def write() -> None:
+            number = 0
+            while not done:
+                number += 1
+                await commit(engine, f"k{number % 50}", "x" * (number * 37 % 3000))
+                if number % 10 == 0:
+                    await engine.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            for _ in range(10):
+                await engine._upkeep.verify()
+            done = True
+        assert engine.copy_drives == ("d1", "d2")
 
 
 async def test_kill_between_restart_and_the_next_flush_loses_nothing(tmp_path: Path) -> None:
@@ -327,9 +396,7 @@ async def test_drive_where_the_primary_can_not_be_written_is_ejected_at_start(
     for drive in ("d0", "d1"):
         (pool.path(drive) / LOG).unlink()
     # A write version that SQLite doesn't know: it reads such a file and refuses to write it.
-    with open(pool.path("d0") / DATABASE, "r+b") as database:
-        database.seek(18)
-        database.write(b"\x03")
+    overwrite(pool.path("d0") / DATABASE, 18, b"\x03")
     async with pool.open() as engine:
         assert engine.primary_drive == "d1"
         assert engine.read(get, "a") == "x"
