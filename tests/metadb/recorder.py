@@ -73,17 +73,20 @@ class Recorder:
 
 
 def snapshot(folder: Path) -> dict[Path, bytes]:
-    """All files below `folder`."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files below `folder`; of logs without the zeros at the end, which mean nothing."""
+    return {
+        path: path.read_bytes().rstrip(b"\0" if path.name.endswith("-wal") else b"")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def restore(files: dict[Path, bytes], old: Path, new: Path) -> None:
-    """Write `files`, which stood below `old`, below `new`; zeros at a file's end are left out of
-    logs, where they mean nothing."""
+    """Write `files`, which stood below `old`, below `new`."""
     for path, content in files.items():
         target = new / path.relative_to(old)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.rstrip(b"\0") if path.name.endswith("-wal") else content)
+        target.write_bytes(content)
 
 
 def _keep_some(files: dict[Path, bytes], loose: list[Step], variation: str) -> None:
