@@ -17,6 +17,7 @@ class ChunkConfig:
     files_per_drive: member files kept open for reading, per drive.
     reserve_bytes: a drive with less free takes no new segments; None: 1 % of it, but
       16 MiB at least and 1 GiB at most.
+    read_patience_s: a drive that takes longer is passed over where parity can answer.
     io_deadline_s: a read or write that takes longer fences its drive; flush_deadline_s: a flush.
     naming_grace_s: how long after a run was handed out its segment isn't dropped, so that whoever
       got the run has time to remember it.
@@ -30,6 +31,7 @@ class ChunkConfig:
     reads_per_drive: int = 16
     files_per_drive: int = 128
     reserve_bytes: int | None = None
+    read_patience_s: float = 3.0
     io_deadline_s: float = 30.0
     flush_deadline_s: float = 60.0
     naming_grace_s: float = 300.0

@@ -59,6 +59,7 @@ class Drive:
         self.cause = cause
         self.stale = False
         self.hung = False
+        self.overdue_reads = 0
         self.device = 0
         self.total_bytes = 0
         self.free_bytes = 0
@@ -85,6 +86,11 @@ class Drive:
     @property
     def readable(self) -> bool:
         return self.state not in (DriveState.OFFLINE, DriveState.FENCED)
+
+    @property
+    def prompt(self) -> bool:
+        """Whether a read may expect an answer soon."""
+        return self.readable and not self.overdue_reads
 
     @property
     def reachable(self) -> bool:

@@ -69,12 +69,12 @@ class LocalChunks:
         """The service: probes drives and owns background work, until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                self._writer.nursery = nursery
+                self._writer.nursery = self._reader.nursery = nursery
                 for drive in self.pool.drives:
                     nursery.start_soon(drive.watch, lambda: self.pool.epoch)
                 task_status.started()
         finally:
-            self._writer.nursery = None
+            self._writer.nursery = self._reader.nursery = None
 
     # -- writing -----------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class Placement:
         self._highest_id = max(segments, default=self._highest_id)
 
     def sealed(self, segment: SegmentId) -> bool:
-        """Whether nothing will be appended, and no run was handed out so lately as to be unnamed."""
+        """Whether nothing will be appended and no run was handed out too lately to be named."""
         handed_out = self._handed_out.get(segment)
         if handed_out is not None:
             if trio.current_time() - handed_out < self._config.naming_grace_s:

@@ -8,7 +8,7 @@ its 64 KiB blocks.
 
 Invariant: a byte is returned only from a block that verified, or from a rebuilding of k blocks
 that did (C3).
-Concurrency: the loop; `_fetch` also in threads. A thread given up as hung may still write into
+Concurrency: the loop; `fetch` also in threads. A thread given up as hung may still write into
 its buffer, so that buffer is not returned.
 """
 
@@ -18,9 +18,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 
-import outcome
+import trio
 
 from store.chunks.codec import codec
 from store.chunks.config import ChunkConfig
@@ -36,6 +35,7 @@ from store.chunks.types import Buffer, Run, RunId, Segment, SegmentId, segment_o
 
 _MAX_TABLES = 16384
 _MAX_DAMAGED = 4096
+_OVERDUE_POLL_S = 0.05
 ReadCall = Callable[[Handle, Sequence[Buffer], int], int]
 Place = tuple[RunId, int, int]
 """A fragment: run, stripe index, shard."""
@@ -51,7 +51,7 @@ class Verdict(Enum):
     FAILED = "failed"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Fetch:
     """Columns [low, high) of one shard of a stripe, into `part`."""
 
@@ -82,6 +82,7 @@ class Reader:
         self._tables: dict[Place, bytes] = {}
         self._tables_lock = threading.Lock()
         self._damaged: dict[Place, None] = {}
+        self.nursery: trio.Nursery | None = None
 
     # -- the quick way -----------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class Reader:
         self, drive: Drive, handle: Handle, segment: Segment, run: Run, fetch: Fetch
     ) -> bool:
         try:
-            self._fetch(drive.io.read_nowait, handle, segment, run, fetch)
+            self.fetch(drive.io.read_nowait, handle, segment, run, fetch)
         except OSError:
             return False  # Not in the page cache, or an error that the slow way will meet again.
         return fetch.verdict is Verdict.INTACT
@@ -142,6 +143,7 @@ class Reader:
         self, segment: Segment, run: Run, window: Window, fetches: Sequence[Fetch]
     ) -> memoryview:
         """The wanted bytes of a stripe some of whose data shards could not be read."""
+        # Decided once: an abandoned thread may still change a verdict.
         failed = [fetch for fetch in fetches if fetch.verdict is not Verdict.INTACT]
         low = min(fetch.low for fetch in failed)
         high = max(fetch.high for fetch in failed)
@@ -150,7 +152,7 @@ class Reader:
         rebuilt = codec(segment.k, segment.m).rebuild(intact, wanted) if wanted else {}
         mended: list[Buffer] = []
         for fetch in fetches:
-            if fetch.verdict is Verdict.INTACT:
+            if fetch not in failed:
                 mended.append(fetch.part)
             else:
                 shard = rebuilt.get(fetch.shard) or intact[fetch.shard]
@@ -171,54 +173,59 @@ class Reader:
 
         First the shards of drives that are well, then whatever may still answer.
         """
-        tried = {fetch.shard for fetch in failed}
         intact: dict[int, Buffer] = {}
-        candidates = self._candidates(segment, run, tried)
-        while len(intact) < segment.k and candidates:
-            wanted = candidates[: segment.k - len(intact)]
-            candidates = candidates[len(wanted) :]
-            fetches = [
-                Fetch(
-                    window=window,
-                    shard=shard,
-                    low=low,
-                    high=high,
-                    part=memoryview(bytearray(high - low)),
-                )
-                for shard in wanted
-            ]
-            await self._fetch_all(segment, run, fetches, desperate=True)
-            for fetch in fetches:
-                if fetch.verdict is Verdict.INTACT:
-                    intact[fetch.shard] = fetch.part
+        well, last_resort = self._candidates(segment, run, {fetch.shard for fetch in failed})
+        for candidates in (well, last_resort):
+            while len(intact) < segment.k and candidates:
+                wanted = candidates[: segment.k - len(intact)]
+                del candidates[: len(wanted)]
+                fetches = [
+                    Fetch(
+                        window=window,
+                        shard=shard,
+                        low=low,
+                        high=high,
+                        part=memoryview(bytearray(high - low)),
+                    )
+                    for shard in wanted
+                ]
+                await self._fetch_all(segment, run, fetches, desperate=candidates is last_resort)
+                for fetch in fetches:
+                    if fetch.verdict is Verdict.INTACT:
+                        intact[fetch.shard] = fetch.part
         if len(intact) < segment.k:
             raise Unrecoverable(run.id, window.index, len(intact), segment.k)
         return intact
 
-    def _candidates(self, segment: Segment, run: Run, tried: set[int]) -> list[int]:
-        """Shards to rebuild from, best first."""
+    def _candidates(
+        self, segment: Segment, run: Run, tried: set[int]
+    ) -> tuple[list[int], list[int]]:
+        """Shards to rebuild from: those that are well, and the last resort."""
         well, last_resort = [], []
         for shard, member in enumerate(segment.members):
             drive = self._pool.by_id.get(member)
             if drive is None or not drive.reachable:
                 continue
-            if not drive.readable or run.missing >> shard & 1:
+            if not drive.prompt or run.missing >> shard & 1:
                 # It may have been written all the same; every fragment speaks for itself.
                 last_resort.append(shard)
             elif shard not in tried:
                 well.append(shard)
-        return well + last_resort
+        return well, last_resort
 
     # -- fetching ----------------------------------------------------------------------
 
     async def _fetch_all(
         self, segment: Segment, run: Run, fetches: Sequence[Fetch], *, desperate: bool = False
     ) -> None:
-        """Carry out `fetches`, in one thread per drive; their verdicts tell the rest."""
+        """Carry out `fetches`, in one thread per drive; their verdicts tell the rest.
+
+        Where others can answer, a slow drive isn't waited for longer than `read_patience_s`.
+        """
         by_drive: dict[Drive, list[Fetch]] = {}
         for fetch in fetches:
             drive = self._pool.by_id.get(segment.members[fetch.shard])
-            likely = drive is not None and drive.readable and not run.missing >> fetch.shard & 1
+            likely = drive is not None and drive.prompt and not run.missing >> fetch.shard & 1
             if drive is not None and (likely or (desperate and drive.reachable)):
                 by_drive.setdefault(drive, []).append(fetch)
             else:
@@ -227,50 +234,49 @@ class Reader:
             return
         # Always in the same order, so that two reads can't wait for each other.
         drives = sorted(by_drive, key=self._pool.drives.index)
+        jobs = [_Job(self, drive, segment, run, by_drive[drive]) for drive in drives]
+        deadline = self._config.io_deadline_s
+        patience = deadline if desperate else min(self._config.read_patience_s, deadline)
         borrower = object()
         held: list[Drive] = []
         try:
             for drive in drives:
                 await drive.readers.acquire_on_behalf_of(borrower)
                 held.append(drive)
-            outcomes = await fan_out(
-                [partial(self._fetch_in_thread, d, segment, run, by_drive[d]) for d in drives],
-                self._config.io_deadline_s,
-            )
+            outcomes = await fan_out([job.run_in_thread for job in jobs], patience)
         finally:
             for drive in held:
                 drive.readers.release_on_behalf_of(borrower)
-        for drive, result in zip(drives, outcomes, strict=True):
-            self._judge(drive, result, run, by_drive[drive])
+        for job, result in zip(jobs, outcomes, strict=True):
+            if isinstance(result, Hung):
+                self._give_up(job, deadline - patience)
+            else:
+                self._judge(job.drive, result.unwrap(), run, job.fetches)
 
-    def _fetch_in_thread(
-        self, drive: Drive, segment: Segment, run: Run, fetches: Sequence[Fetch]
-    ) -> list[OSError]:
-        errors: list[OSError] = []
-        for fetch in fetches:
-            try:
-                handle = drive.handle(segment.id)
-                self._fetch(drive.io.read, handle, segment, run, fetch)
-            except OSError as error:
-                fetch.verdict = Verdict.FAILED
-                errors.append(error)
-        return errors
+    def _give_up(self, job: _Job, left_s: float) -> None:
+        """A drive doesn't answer: do without it, and fence it unless it comes round in time."""
+        for fetch in job.fetches:
+            # Even one that was intact: its thread is beyond control.
+            fetch.verdict = Verdict.FAILED
+        if left_s > 0 and self.nursery is not None:
+            job.drive.overdue_reads += 1
+            self.nursery.start_soon(self._await_overdue, job, left_s)
+        else:
+            job.drive.note_hung("read")
+
+    async def _await_overdue(self, job: _Job, left_s: float) -> None:
+        with trio.move_on_after(left_s):
+            while not job.ended:  # noqa: ASYNC110 (a thread ends it, on no one's behalf)
+                await trio.sleep(_OVERDUE_POLL_S)
+        job.drive.overdue_reads -= 1
+        if not job.ended:
+            job.drive.note_hung("read")
 
     def _judge(
-        self,
-        drive: Drive,
-        result: outcome.Value[list[OSError]] | outcome.Error | Hung[list[OSError]],
-        run: Run,
-        fetches: Sequence[Fetch],
+        self, drive: Drive, errors: Sequence[OSError], run: Run, fetches: Sequence[Fetch]
     ) -> None:
-        """Count what went wrong on a drive, and settle the verdicts."""
-        if isinstance(result, Hung):
-            drive.note_hung("read")
-            for fetch in fetches:
-                # Even one that was intact: its thread is beyond control.
-                fetch.verdict = Verdict.FAILED
-            return
-        for error in result.unwrap():
+        """Count what went wrong on a drive."""
+        for error in errors:
             drive.note_read_error(error)
         for fetch in fetches:
             if run.missing >> fetch.shard & 1:
@@ -288,7 +294,7 @@ class Reader:
         run, stripe, shard = place
         self._report(FragmentDamaged(drive=drive.id, run=run, stripe=stripe, shard=shard))
 
-    def _fetch(
+    def fetch(
         self, read: ReadCall, handle: Handle, segment: Segment, run: Run, fetch: Fetch
     ) -> None:
         """Read, verify and set the verdict. Raises OSError. In a thread, or quickly on the loop."""
@@ -350,3 +356,38 @@ def _plan(window: Window) -> tuple[list[Fetch], memoryview]:
         part = buffer[shard * size + low - first : shard * size + high - first]
         fetches.append(Fetch(window=window, shard=shard, low=low, high=high, part=part))
     return fetches, buffer[window.start - first : window.stop - first]
+
+
+class _Job:
+    """The fetches of one read from one drive, in one thread."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        drive: Drive,
+        segment: Segment,
+        run: Run,
+        fetches: Sequence[Fetch],
+    ) -> None:
+        self.drive = drive
+        self.fetches = fetches
+        self.ended = False
+        self._reader = reader
+        self._segment = segment
+        self._run = run
+
+    def run_in_thread(self) -> list[OSError]:
+        """The errors met; the fetches' verdicts are set."""
+        errors: list[OSError] = []
+        read = self.drive.io.read
+        try:
+            for fetch in self.fetches:
+                try:
+                    handle = self.drive.handle(self._segment.id)
+                    self._reader.fetch(read, handle, self._segment, self._run, fetch)
+                except OSError as error:
+                    fetch.verdict = Verdict.FAILED
+                    errors.append(error)
+        finally:
+            self.ended = True
+        return errors

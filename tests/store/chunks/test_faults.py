@@ -347,6 +347,54 @@ async def test_a_hung_read_is_answered_from_parity(rig: OpenRig) -> None:
         assert opened.io(index).calls["read"] == 1
 
 
+async def test_a_slow_drive_is_passed_over_and_not_fenced(rig: OpenRig) -> None:
+    body = pattern(2 * MIB)
+    async with rig(read_patience_s=0.05) as opened:
+        runs = await put(opened.chunks, body)
+        segment = opened.chunks.segment(segment_of(runs[0].id))
+        drive = opened.chunks.pool.by_id[segment.members[0]]
+        io = opened.io(opened.chunks.pool.drives.index(drive))
+        io.hanging.add("read")
+        assert await get(opened.chunks, runs) == body
+        assert await get(opened.chunks, runs) == body
+        assert io.calls["read"] == 1
+        assert drive.readable
+        assert not drive.prompt
+        io.hanging.clear()
+        io.let_go.set()
+        with trio.fail_after(20):
+            while not drive.prompt:
+                await quiet()
+        assert states(opened) == ["online"] * 4
+
+
+async def test_a_slow_drive_that_never_answers_is_fenced(rig: OpenRig) -> None:
+    body = pattern(MIB)
+    async with rig(read_patience_s=0.02, io_deadline_s=0.2) as opened:
+        runs = await put(opened.chunks, body)
+        segment = opened.chunks.segment(segment_of(runs[0].id))
+        drive = opened.chunks.pool.by_id[segment.members[0]]
+        opened.io(opened.chunks.pool.drives.index(drive)).hanging.add("read")
+        assert await get(opened.chunks, runs) == body
+        with trio.fail_after(20):
+            while drive.readable:
+                await quiet()
+        assert drive.cause == "read hung"
+
+
+async def test_the_only_drive_may_be_slow(rig: OpenRig) -> None:
+    async with rig(1, read_patience_s=0.02) as opened:
+        runs = await put(opened.chunks, b"slow")
+        opened.io(0).hanging.add("read")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get, opened.chunks, runs)
+            with trio.fail_after(20):
+                while opened.chunks.pool.drives[0].prompt:
+                    await quiet()
+            opened.io(0).let_go.set()
+        assert states(opened) == ["online"]
+
+
 async def test_a_hung_flush_fences_and_goes_on(rig: OpenRig) -> None:
     async with rig(**HASTY) as opened:
         opened.io(3).hanging.add("flush")
