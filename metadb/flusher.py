@@ -19,6 +19,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import NoReturn
 
 import trio
 
@@ -92,7 +93,7 @@ class Flusher:
                 continue
             await flush.done.wait()
             if flush.error is not None and (flush.target >= target or self.lost is not None):
-                raise type(flush.error)(*flush.error.args) from flush.error
+                _raise_anew(flush.error)
 
     def lose(self, error: PrimaryLost) -> None:
         """Take the primary as lost: no barrier succeeds any more."""
@@ -227,6 +228,13 @@ class Flusher:
                 await self.eject(copy, error)
         if full:
             raise MetadataFull("no room for the log on the drives that hold a copy")
+
+
+def _raise_anew(error: Exception) -> NoReturn:
+    """Raise another task's error; one of ours as a new one, with a traceback of its own."""
+    if isinstance(error, MetadbError):
+        raise type(error)(*error.args) from error
+    raise error
 
 
 def _as_primary_lost(error: BaseException) -> MetadbError:

@@ -1,4 +1,4 @@
-"""What the engine does beside its callers: timed barriers, checkpoints, copies built anew.
+"""What the engine does beside its callers: timed barriers, checkpoints, copies built and verified.
 
 A checkpoint brings the primary's database file and the copies' up to date in threads, while
 commits go on, and then restarts the log on the loop, with what little was committed meanwhile.
@@ -10,9 +10,10 @@ Invariants:
      but those between its last flush and the restart; `turning` is in its state file by then,
      so that after a power cut nobody takes that file for one without them (E3);
   U2 a copy's `state` file is written when its base and its log are durable, not before (Y3);
-  U3 the log does not restart while a new copy takes its first part (`_shape`).
+  U3 the log does not restart, and no database file changes, while a new copy takes its first
+     part of the log, or a piece of a file is verified (`_shape`).
 Concurrency: tasks on the loop; long work in threads, each with a deadline. Threads that work on
-the primary's connections are never abandoned but at their deadline, which loses the primary.
+the primary's connections are abandoned at their deadline, which loses the primary, or with it.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Upkeep:
         self._folder_type = folder_type
         self._shape = trio.Lock()
         self._threads = trio.CapacityLimiter(8)
+        self._thread_scopes: set[trio.CancelScope] = set()
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Run until cancelled; raises PrimaryLost, when the primary's drive counts as gone."""
@@ -102,6 +104,8 @@ class Upkeep:
             task_status.started()
             await flusher.lost_event.wait()
             nursery.cancel_scope.cancel()
+            for scope in self._thread_scopes:
+                scope.cancel()
         with trio.CancelScope(shield=True):
             await flusher.eject_drive(flusher.primary.drive, flusher.lost)
         assert flusher.lost is not None
@@ -121,13 +125,19 @@ class Upkeep:
                 if self._flusher.lost is None:
                     self._flusher.primary.unpin()
 
+    def take_back(self, place: CopyPlace) -> None:
+        """See `SqliteEngine.take_back`."""
+        self._places[place.drive] = place
+        self._flusher.ejected.discard(place.drive)
+        self._flusher.changed.set()
+
     async def join_missing(self, wanted: int) -> None:
         """Build copies on drives that have none until `wanted` drives, of those there are, do."""
         flusher = self._flusher
         while 1 + len(flusher.copies) < wanted:
             taken = {copy.drive for copy in flusher.copies} | {flusher.primary.drive}
             spare = [d for d in self._places if d not in taken and d not in flusher.ejected]
-            if not spare:
+            if not spare or flusher.lost is not None:
                 return
             await self._join(self._places[spare[0]])
 
@@ -317,10 +327,14 @@ class Upkeep:
     async def _in_thread(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work; TimeoutError at the deadline, which alone abandons the thread."""
         deadline = trio.current_time() + self._config.thread_deadline_s
-        with trio.CancelScope(shield=True, deadline=deadline):
-            return await trio.to_thread.run_sync(
-                partial(work, *args, **kwargs), abandon_on_cancel=True, limiter=self._threads
-            )
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+            self._thread_scopes.add(scope)
+            try:
+                return await trio.to_thread.run_sync(
+                    partial(work, *args, **kwargs), abandon_on_cancel=True, limiter=self._threads
+                )
+            finally:
+                self._thread_scopes.discard(scope)
         raise TimeoutError("no answer from the drive")
 
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from metadb.errors import MetadataFull, NoUsableCopy, PrimaryLost
+from metadb.lanes import Batch
 from metadb.mirror import DATABASE, LOG, STATE
 from metadb.sqlite import SqliteEngine
 from tests.metadb.copies import CONFIG, Pool, count, get, put, reboot, sqlite_rows
@@ -74,6 +75,34 @@ async def test_another_drive_takes_the_place_of_one_ejected(tmp_path: Path) -> N
                 await trio.sleep(0.005)
         await commit(engine, "c")
     assert sqlite_rows(pool.path("d3")) == {"a", "b", "c"}
+
+
+async def test_drive_that_is_taken_back_holds_a_copy_again(tmp_path: Path) -> None:
+    pool, faults = Pool(tmp_path, 2), Faults()
+    async with pool.open(create=True, running=True, folder_type=faults.folder_type()) as engine:
+        faults.error["d1"] = OSError(errno.EIO, "injected")
+        await commit(engine, "a")
+        assert engine.copy_drives == ()
+        faults.error.clear()
+        engine.take_back(pool.places[1])
+        with trio.fail_after(2):
+            while engine.copy_drives != ("d1",):  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        await commit(engine, "b")
+    assert sqlite_rows(pool.path("d1")) == {"a", "b"}
+
+
+async def test_primary_that_hangs_is_lost_at_the_deadline_and_no_copy_is_ejected(
+    tmp_path: Path,
+) -> None:
+    pool, answered = Pool(tmp_path, 3), threading.Event()
+    config = replace(CONFIG, flush_deadline_s=0.1)
+    async with pool.open(create=True, config=config) as engine:
+        engine._primary.lane.submit(answered.wait, Batch())
+        with trio.fail_after(2), pytest.raises(PrimaryLost):
+            await commit(engine, "a")
+        assert pool.ejected == []
+        answered.set()
 
 
 async def test_copy_on_a_full_drive_is_ejected_while_two_others_are_well(tmp_path: Path) -> None:
@@ -368,7 +397,7 @@ async def test_checkpoint_gets_its_turn_between_flushes_that_follow_each_other(
         async with trio.open_nursery() as nursery:
             for index in range(8):
                 nursery.start_soon(write, f"k{index}")
-            with trio.fail_after(1):
+            with trio.fail_after(10):
                 assert await engine.checkpoint()
             done = True
 

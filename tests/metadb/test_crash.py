@@ -75,6 +75,8 @@ async def test_engine_opens_on_the_copies_at_any_cut(tmp_path: Path) -> None:
     for number, variation, files in recorder.cuts(base):
         if number > used:
             break
+        if variation not in ("lost", "torn", "late"):
+            continue
         after = Pool(tmp_path / "cut" / f"{number}{variation}", 3)
         restore(files, tmp_path / "live", after.base)
         reboot(after)
