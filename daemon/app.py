@@ -191,7 +191,8 @@ class Daemon:
     async def _give_up_start(self, scope: trio.CancelScope) -> None:
         """A stop that comes before we are ready has nothing to finish."""
         await self._stop.requested.wait()
-        if self._phase != "ready":
+        # By now it may be "stopping": that is a stop in order, which finishes what is under way.
+        if self._phase in ("starting", "restarting"):
             scope.cancel()
 
     def _become_ready(self) -> None:
