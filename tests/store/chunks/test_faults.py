@@ -319,9 +319,11 @@ async def test_syncs_at_once_share_a_flush(rig: OpenRig) -> None:
 
 # -- hanging ---------------------------------------------------------------------------
 
-HASTY = {"io_deadline_s": 0.1, "flush_deadline_s": 0.1}
+HASTY = {"io_deadline_s": 1.0, "flush_deadline_s": 1.0}
+"""Long enough for a loaded machine, so these tests are slow."""
 
 
+@pytest.mark.slow
 async def test_a_hung_write_fences_and_goes_on(rig: OpenRig) -> None:
     body = pattern(3 * MIB)
     async with rig(**HASTY) as opened:
@@ -334,6 +336,7 @@ async def test_a_hung_write_fences_and_goes_on(rig: OpenRig) -> None:
         assert await get(opened.chunks, runs) == body
 
 
+@pytest.mark.slow
 async def test_a_hung_read_is_answered_from_parity(rig: OpenRig) -> None:
     body = pattern(2 * MIB)
     async with rig(**HASTY) as opened:
@@ -349,7 +352,7 @@ async def test_a_hung_read_is_answered_from_parity(rig: OpenRig) -> None:
 
 async def test_a_slow_drive_is_passed_over_and_not_fenced(rig: OpenRig) -> None:
     body = pattern(2 * MIB)
-    async with rig(read_patience_s=0.05) as opened:
+    async with rig(read_patience_s=0.2) as opened:
         runs = await put(opened.chunks, body)
         segment = opened.chunks.segment(segment_of(runs[0].id))
         drive = opened.chunks.pool.by_id[segment.members[0]]
@@ -368,9 +371,10 @@ async def test_a_slow_drive_is_passed_over_and_not_fenced(rig: OpenRig) -> None:
         assert states(opened) == ["online"] * 4
 
 
+@pytest.mark.slow
 async def test_a_slow_drive_that_never_answers_is_fenced(rig: OpenRig) -> None:
     body = pattern(MIB)
-    async with rig(read_patience_s=0.02, io_deadline_s=0.2) as opened:
+    async with rig(read_patience_s=0.1, io_deadline_s=1.0) as opened:
         runs = await put(opened.chunks, body)
         segment = opened.chunks.segment(segment_of(runs[0].id))
         drive = opened.chunks.pool.by_id[segment.members[0]]
@@ -395,6 +399,7 @@ async def test_the_only_drive_may_be_slow(rig: OpenRig) -> None:
         assert states(opened) == ["online"]
 
 
+@pytest.mark.slow
 async def test_a_hung_flush_fences_and_goes_on(rig: OpenRig) -> None:
     async with rig(**HASTY) as opened:
         opened.io(3).hanging.add("flush")
@@ -403,6 +408,7 @@ async def test_a_hung_flush_fences_and_goes_on(rig: OpenRig) -> None:
         assert await get(opened.chunks, runs) == pattern(MIB)
 
 
+@pytest.mark.slow
 async def test_a_hung_probe_fences(rig: OpenRig) -> None:
     async with rig(**HASTY) as opened:
         opened.io(0).hanging.add("probe")
@@ -410,6 +416,7 @@ async def test_a_hung_probe_fences(rig: OpenRig) -> None:
         assert states(opened)[0] == "fenced"
 
 
+@pytest.mark.slow
 async def test_a_hung_label_write_fences_and_ids_go_on(rig: OpenRig) -> None:
     async with rig(**HASTY) as opened:
         opened.io(0).hanging.add("write_label")
