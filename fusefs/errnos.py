@@ -1,7 +1,7 @@
 """Every error of the store as the errno a program on the mount sees.
 
 Total over `store.errors.leaves()`: a test holds that. Source: errno(3), open(2), rename(2),
-link(2), setxattr(2); rule R11 for E2BIG.
+link(2), setxattr(2); rule R11 for E2BIG; linux fs/namei.c, retry_estale.
 """
 
 from __future__ import annotations
@@ -50,6 +50,17 @@ ERRNOS: Final[dict[type[StoreError], int]] = {
 }
 
 
+def is_stale(error: StoreError) -> bool:
+    """Whether an inode is gone that the kernel still has, and not just a name."""
+    return isinstance(error, errors.NoSuchEntry) and isinstance(error.subject, int)
+
+
 def errno_of(error: StoreError) -> int:
-    """The errno for `error`; EIO for a kind this table was not taught yet."""
+    """The errno for `error`; EIO for a kind this table was not taught yet.
+
+    ESTALE makes the kernel walk the path once more and believe nothing it has cached. So a
+    program that comes between a PUT's commit and the invalidation finds the new inode.
+    """
+    if is_stale(error):
+        return errno.ESTALE
     return ERRNOS.get(type(error), errno.EIO)

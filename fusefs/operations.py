@@ -23,7 +23,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, StatvfsD
 
 from fusefs.attributes import ABSENT, entry_of, figures_of
 from fusefs.directory import OpenDirectory
-from fusefs.errnos import errno_of
+from fusefs.errnos import errno_of, is_stale
 from fusefs.handles import Handles
 from fusefs.kernelcache import KernelCache
 from metadb.records import InodeId
@@ -88,7 +88,9 @@ class Operations(pyfuse3.Operations):
         self._cache.note(parent_inode, name)
         try:
             row = self._files.lookup(InodeId(parent_inode), name)
-        except NoSuchEntry:
+        except NoSuchEntry as error:
+            if is_stale(error):
+                raise
             return ABSENT
         self._cache.count(row.id)
         return entry_of(row)

@@ -19,3 +19,8 @@ def test_every_errno_has_a_name(kind: type[errors.StoreError]) -> None:
 
 def test_an_error_of_no_known_kind_is_an_io_error() -> None:
     assert errno_of(errors.StoreError()) == errno.EIO
+
+
+def test_a_missing_name_and_a_missing_inode_differ() -> None:
+    assert errno_of(errors.NoSuchEntry(b"name")) == errno.ENOENT
+    assert errno_of(errors.NoSuchEntry(77)) == errno.ESTALE

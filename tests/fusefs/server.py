@@ -1,0 +1,121 @@
+"""A mounted namespace in a process of its own, for tests that use the mount from outside.
+
+    python -m tests.fusefs.server FOLDER MOUNTPOINT [OPTION=VALUE ...]
+
+The namespace stands on SQLite in FOLDER and on `MemoryChunks`. Once mounted it prints a line of
+JSON, then answers one line of JSON for each on its standard input: {"do": name, ...}, see
+`COMMANDS`. It stops in order when its input ends or at SIGTERM.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from fusefs import MountOptions, serve_mount
+from store.namespace import Namespace
+from store.types import ObjectMeta
+from tests.store.bodies import BytesBody, join
+from tests.store.conftest import open_namespace
+
+Arguments = dict[str, Any]
+
+
+async def put(namespace: Namespace, arguments: Arguments) -> object:
+    body = BytesBody(base64.b64decode(arguments["body"]))
+    meta = ObjectMeta(user=arguments.get("user", {}))
+    stat = await namespace.objects.put("box", arguments["key"], body, meta)
+    return stat.etag
+
+
+async def get(namespace: Namespace, arguments: Arguments) -> object:
+    with closing(namespace.objects.open("box", arguments["key"])) as reader:
+        pieces = [join(part) async for part in reader.stream(0, reader.stat.size)]
+    return base64.b64encode(b"".join(pieces)).decode()
+
+
+async def stat(namespace: Namespace, arguments: Arguments) -> object:
+    found = namespace.objects.stat("box", arguments["key"])
+    return {"size": found.size, "etag": found.etag, "user": found.meta.user}
+
+
+async def delete(namespace: Namespace, arguments: Arguments) -> object:
+    await namespace.objects.delete("box", arguments["key"])
+    return None
+
+
+async def keys(namespace: Namespace, arguments: Arguments) -> object:
+    page = await namespace.listing.objects("box", prefix=arguments.get("prefix", ""), limit=100_000)
+    return [entry if isinstance(entry, str) else entry.key for entry in page.entries]
+
+
+async def make_bucket(namespace: Namespace, arguments: Arguments) -> object:
+    await namespace.buckets.create(arguments["name"], "owner")
+    return None
+
+
+async def replace_often(namespace: Namespace, arguments: Arguments) -> object:
+    """PUT `count` bodies under one key, each told of by a file outside the mount once it stands."""
+    told = trio.Path(arguments["told"])
+    for number in range(arguments["count"]):
+        await namespace.objects.put(
+            "box", arguments["key"], BytesBody(b"%d" % number), ObjectMeta()
+        )
+        await told.write_text(str(number))
+    return None
+
+
+COMMANDS: dict[str, Callable[[Namespace, Arguments], Awaitable[object]]] = {
+    command.__name__: command  # type: ignore[attr-defined]
+    for command in (put, get, stat, delete, keys, make_bucket, replace_often)
+}
+
+
+async def answer(namespace: Namespace, line: bytes) -> dict[str, object]:
+    arguments = json.loads(line)
+    try:
+        return {"result": await COMMANDS[arguments.pop("do")](namespace, arguments)}
+    except Exception as error:
+        return {"error": type(error).__name__, "text": str(error)}
+
+
+async def serve_input(namespace: Namespace) -> None:
+    pending = b""
+    async with trio.lowlevel.FdStream(0) as stream:
+        async for piece in stream:
+            *lines, pending = (pending + piece).split(b"\n")
+            for line in lines:
+                print(json.dumps(await answer(namespace, line)), flush=True)  # noqa: T201
+
+
+async def stop_at_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+async def main(folder: str, mountpoint: str, *settings: str) -> None:
+    chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in settings)}
+    options = MountOptions(path=mountpoint, **chosen)
+    async with open_namespace(Path(folder)) as opened, trio.open_nursery() as nursery:
+        nursery.start_soon(stop_at_signal, nursery.cancel_scope)
+        await nursery.start(
+            lambda task_status: serve_mount(opened.namespace, options, task_status=task_status)
+        )
+        print(json.dumps({"result": "mounted"}), flush=True)  # noqa: T201
+        await serve_input(opened.namespace)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    trio.run(main, *sys.argv[1:])
