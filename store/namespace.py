@@ -5,6 +5,7 @@ Concurrency: one trio loop; `run` owns every task of the store (reading ahead, r
 
 from __future__ import annotations
 
+import logging
 import stat
 
 import trio
@@ -15,13 +16,16 @@ from metadb.records import ROOT, InodeId, InodeRow
 from metadb.statements import Tx
 from store import reclaim
 from store.buckets import Buckets
-from store.chunks.types import ChunkStore, Run
+from store.chunks.errors import BelowWriteQuorum
+from store.chunks.types import ChunkStore, Run, segment_of
 from store.events import Invalidator
 from store.files import Files
 from store.listing import Listing
 from store.objects import Objects
 from store.state import State, StoreConfig, now_ns
 from store.uploads import Uploads
+
+log = logging.getLogger(__name__)
 
 
 class Namespace:
@@ -68,10 +72,28 @@ class Namespace:
         runs: list[Run] = state.unsynced
         state.unsynced = []
         try:
-            await state.chunks.sync(runs)
+            try:
+                await state.chunks.sync(runs)
+            except BelowWriteQuorum:
+                await self._sync_what_can_be(runs)
         except BaseException:
             state.unsynced = runs + state.unsynced
             raise
+
+    async def _sync_what_can_be(self, runs: list[Run]) -> None:
+        """Sync run by run, where drives were lost between a write to the mount and its flush.
+
+        A run that can still be read whole is then no worse off than older ones that lost the same
+        drives. To fail for it would fail every barrier from now on, also of those who have nothing
+        to do with it. Raises BelowWriteQuorum for one that can't be read.
+        """
+        for run in runs:
+            try:
+                await self._state.chunks.sync([run])
+            except BelowWriteQuorum as error:
+                if error.alive < self._state.chunks.segment(segment_of(run.id)).k:
+                    raise
+                log.warning("run %s is on %s drives only until it is healed", run.id, error.alive)
 
 
 def _prepare(tx: Tx, state: State) -> None:
