@@ -25,7 +25,7 @@ from quart import request as quart_request
 from quart_trio import QuartTrio
 
 from s3api.errors import INTERNAL, failure_of
-from s3api.face import Face, authorize
+from s3api.face import Face, authorize, check_owner
 from s3api.httpstream import ClientDisconnected, RequestStream, stream_of
 from s3api.requests import Request, open_request
 from s3api.responses import Response, error_response, identity_headers, next_request_id, send
@@ -93,6 +93,7 @@ class S3App(QuartTrio):
         request.auth = auth
         operation = find_operation(request)
         authorize(auth, operation.action, request.bucket, request.key)
+        check_owner(request.headers.get(b"x-amz-expected-bucket-owner"))
         call.operation = operation
 
     async def _answer_on_stream(self, call: Call) -> None:
@@ -129,7 +130,7 @@ class S3App(QuartTrio):
         if failure is None:
             logger.error("request %s failed", call.id, exc_info=error)
             failure = INTERNAL
-        elif failure.status >= 500:
+        elif failure.status >= 500 and failure.status != 501:
             logger.warning("request %s: %s", call.id, error)
         resource = canonical_path(call.stream.raw_path).decode("latin-1")
         response = error_response(failure, resource, call.id)

@@ -38,6 +38,15 @@ class Face:
     )
 
 
+def check_owner(expected: bytes | None) -> None:
+    """x-amz-expected-bucket-owner: the client's guard against another's bucket of that name.
+
+    Raises AccessDenied unless it is absent or names the one account there is.
+    """
+    if expected is not None and expected != OWNER_ID.encode():
+        raise AccessDenied()
+
+
 def authorize(auth: AuthContext, action: str, bucket: str, key: str) -> None:
     """Whether this identity may do `action` ("s3:GetObject") here. Raises AccessDenied.
 

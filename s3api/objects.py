@@ -200,7 +200,7 @@ def checksum_elements(meta: ObjectMeta) -> str:
 
 
 def _parts_element(request: Request, meta: ObjectMeta) -> str:
-    """Parts behind the marker; only those of checksummed objects are listed one by one."""
+    """The parts behind the marker, with their checksums where there are any."""
     after = parse_count(
         "x-amz-part-number-marker", request.text(b"x-amz-part-number-marker") or "0"
     )
@@ -213,9 +213,8 @@ def _parts_element(request: Request, meta: ObjectMeta) -> str:
     parts = [
         f"<Part>{xml.element('PartNumber', numbers[index])}"
         f"{xml.element('Size', meta.part_sizes[index])}"
-        f"{xml.element('Checksum' + algorithm, meta.part_checksums[index])}</Part>"
+        f"{_checksum_of_part(meta, algorithm, index)}</Part>"
         for index in page
-        if meta.part_checksums
     ]
     return (
         f"<ObjectParts>{xml.element('PartsCount', len(numbers))}"
@@ -224,6 +223,12 @@ def _parts_element(request: Request, meta: ObjectMeta) -> str:
         f"{xml.element('MaxParts', limit)}{xml.flag('IsTruncated', len(page) < len(behind))}"
         f"{''.join(parts)}</ObjectParts>"
     )
+
+
+def _checksum_of_part(meta: ObjectMeta, algorithm: str, index: int) -> str:
+    if not meta.part_checksums:
+        return ""
+    return xml.element("Checksum" + algorithm, meta.part_checksums[index])
 
 
 async def get_object_acl(face: Face, request: Request) -> Response:
@@ -244,7 +249,7 @@ async def get_object_tagging(face: Face, request: Request) -> Response:
     stat = face.namespace.objects.stat(request.bucket, request.key)
     tags = "".join(
         f"<Tag>{xml.element('Key', key)}{xml.element('Value', value)}</Tag>"
-        for key, value in stat.meta.tags.items()
+        for key, value in sorted(stat.meta.tags.items())
     )
     return xml_response("Tagging", [f"<TagSet>{tags}</TagSet>"])
 

@@ -13,13 +13,16 @@ from msgspec.structs import replace
 from s3api import xml
 from s3api.body import open_body
 from s3api.conditions import check_copy_source, precondition_of
-from s3api.errors import InvalidArgument, InvalidRequest
-from s3api.face import Face, authorize
+from s3api.errors import InvalidArgument, InvalidRequest, NotImplementedYet
+from s3api.face import Face, authorize, check_owner
 from s3api.metadata import checksum_headers, meta_of, quoted_etag
 from s3api.objects import check_version, checksum_elements
 from s3api.requests import CopySource, Request, parse_copy_source
 from s3api.responses import NO_CONTENT, Response, xml_response
 from store.types import ObjectMeta, ObjectStat
+
+# Only directory buckets have these; to ignore them would delete what was not meant.
+_UNKNOWN_CONDITIONS = (b"x-amz-if-match-last-modified-time", b"x-amz-if-match-size")
 
 
 async def put_object(face: Face, request: Request) -> Response:
@@ -37,6 +40,9 @@ async def put_object(face: Face, request: Request) -> Response:
 
 async def delete_object(face: Face, request: Request) -> Response:
     check_version(request.query.get("versionId"))
+    for name in _UNKNOWN_CONDITIONS:
+        if name in request.headers:
+            raise NotImplementedYet(extras=(("Header", name.decode()),))
     await face.namespace.objects.delete(
         request.bucket, request.key, precondition=precondition_of(request)
     )
@@ -75,6 +81,7 @@ def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectSt
     """
     source = parse_copy_source(request.headers[b"x-amz-copy-source"])
     authorize(request.auth, "s3:GetObject", source.bucket, source.key)
+    check_owner(request.headers.get(b"x-amz-source-expected-bucket-owner"))
     check_version(source.version_id)
     stat = face.namespace.objects.stat(source.bucket, source.key)
     check_copy_source(request.headers, stat)

@@ -96,3 +96,19 @@ def test_what_is_not_there_yet_is_not_implemented(s3, bucket):
             call()
         assert code_of(caught) == (501, "NotImplemented")
         assert caught.value.response["ResponseMetadata"]["RequestId"]
+
+
+def test_expected_bucket_owner_must_be_the_owner(s3, bucket):
+    owner = s3.list_buckets()["Owner"]["ID"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ExpectedBucketOwner=owner)
+    source = {"Bucket": bucket, "Key": "k"}
+    for call in (
+        lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"y", ExpectedBucketOwner="1" * 12),
+        lambda: s3.list_objects(Bucket=bucket, ExpectedBucketOwner="1" * 12),
+        lambda: s3.copy_object(
+            Bucket=bucket, Key="l", CopySource=source, ExpectedSourceBucketOwner="1" * 12
+        ),
+    ):
+        with pytest.raises(ClientError) as caught:
+            call()
+        assert code_of(caught) == (403, "AccessDenied")

@@ -150,3 +150,11 @@ def test_copy_evaluates_its_targets_conditions(s3, bucket):
     with pytest.raises(ClientError) as caught:
         s3.copy_object(Bucket=bucket, Key="l", CopySource=source, IfNoneMatch="*")
     assert code_of(caught) == (412, "PreconditionFailed")
+
+
+def test_conditions_that_only_directory_buckets_have_are_not_ignored(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    with pytest.raises(ClientError) as caught:
+        s3.delete_object(Bucket=bucket, Key="k", IfMatchSize=5)
+    assert code_of(caught) == (501, "NotImplemented")
+    assert s3.head_object(Bucket=bucket, Key="k")["ContentLength"] == 1
