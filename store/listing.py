@@ -10,7 +10,7 @@ Source: Amazon S3 API reference, ListObjectsV2.
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import trio
@@ -22,9 +22,10 @@ from store import tree
 from store.objects import stat_of
 from store.resolve import is_object, visible
 from store.state import State
-from store.types import ListPage, ObjectStat, decode_meta
+from store.types import DEFAULT_META, ListPage, ObjectStat, decode_meta
 
 _PAGE_ROWS = 500
+_BATCH = 100
 # Above every byte of UTF-8: `key + _PAST` is behind all keys that start with `key`.
 _PAST = b"\xff"
 
@@ -48,6 +49,15 @@ def _start(path: bytes, prefix: bytes, after: bytes) -> _Start | None:
     if slash:
         return _Start(head + b"/", head + b"/")
     return _Start(head, None)
+
+
+class _Level(NamedTuple):
+    """A directory on the way of a walk: rows still to be looked at, then where to ask on."""
+
+    directory: InodeId
+    path: bytes
+    rows: Iterator[EntryRow]
+    next: bytes | None
 
 
 class Listing:
@@ -81,10 +91,7 @@ class Listing:
         elif delimiter:
             entries = await self._rolled_up(number, raw, delimiter.encode(), behind, limit + 1)
         else:
-            async for stat_ in self._walk(number, raw, behind):
-                entries.append(stat_)
-                if len(entries) > limit:
-                    break
+            entries += await self._walk(number, raw, behind, limit + 1)
         more = len(entries) > limit
         del entries[limit:]
         last = entries[-1] if more else None
@@ -108,7 +115,8 @@ class Listing:
             if given or not await self._any_behind(bucket, path + start.inside, after):
                 name += b"\0"
         while len(entries) < limit:
-            rows = self._state.engine.read(dentries.page, directory, name, _PAGE_ROWS)
+            wanted = min(_PAGE_ROWS, limit - len(entries) + 1)
+            rows = self._state.engine.read(dentries.page, directory, name, wanted)
             for row in rows:
                 if not row.name.startswith(stem):
                     return entries
@@ -119,16 +127,14 @@ class Listing:
                     entries.append(one)
                 if len(entries) >= limit:
                     return entries
-            if len(rows) < _PAGE_ROWS:
+            if len(rows) < wanted:
                 return entries
             name = rows[-1].name + b"\0"
             await trio.lowlevel.checkpoint()
         return entries
 
     async def _any_behind(self, bucket: InodeId, prefix: bytes, after: bytes) -> bool:
-        async for _ in self._walk(bucket, prefix, after):
-            return True
-        return False
+        return bool(await self._walk(bucket, prefix, after, 1))
 
     async def _rolled_up(
         self, bucket: InodeId, prefix: bytes, delimiter: bytes, after: bytes, limit: int
@@ -138,65 +144,75 @@ class Listing:
         if delimiter in after[len(prefix) :] and after.endswith(delimiter):
             after += _PAST
         while len(entries) < limit:
-            jump = None
-            async for one in self._walk(bucket, prefix, after):
+            batch = await self._walk(bucket, prefix, after, min(limit, _BATCH))
+            for one in batch:
                 key = one.key.encode()
                 cut = key.find(delimiter, len(prefix))
                 if cut >= 0:
                     common = key[: cut + len(delimiter)]
                     entries.append(common.decode())
-                    jump = common + _PAST
+                    after = common + _PAST
                     break
                 entries.append(one)
+                after = key
                 if len(entries) >= limit:
                     break
-            if jump is None:
-                return entries
-            after = jump
+            if not batch:
+                break
         return entries
 
     async def _walk(
-        self, bucket: InodeId, prefix: bytes, after: bytes
-    ) -> AsyncIterator[ObjectStat]:
-        """All objects whose keys start with `prefix` and lie behind `after`, in byte order."""
+        self, bucket: InodeId, prefix: bytes, after: bytes, limit: int
+    ) -> list[ObjectStat]:
+        """Up to `limit` objects whose keys start with `prefix` and lie behind `after`, in order."""
+        read = self._state.engine.read
+        found: list[ObjectStat] = []
         path = prefix[: prefix.rfind(b"/") + 1]
-        top = self._state.engine.read(_descend, bucket, path)
+        top = read(_descend, bucket, path)
         start = _start(path, prefix, after)
         if top is None or start is None:
-            return
-        # Directories under way, innermost last: (inode, path, next name to ask for).
-        stack = [(top, path, start.name)]
-        while stack:
-            directory, path, name = stack.pop()
-            rows = self._state.engine.read(dentries.page, directory, name, _PAGE_ROWS)
-            for row in rows:
-                key = path + row.name
+            return found
+        # Directories under way, innermost last, each with what is left of its page of rows.
+        stack = [_Level(top, path, iter(()), start.name)]
+        while stack and len(found) < limit:
+            level = stack[-1]
+            for row in level.rows:
+                name = row.name
+                key = level.path + name
                 if not key.startswith(prefix):
-                    return
-                if row.name.endswith(b"/"):
+                    return found
+                if name[-1:] == b"/":
                     below = _start(key, prefix, after)
                     if below is not None:
-                        stack.append((directory, path, row.name + b"\0"))
-                        stack.append((row.inode, key, below.name))
+                        stack.append(_Level(row.inode, key, iter(()), below.name))
                         break
                 elif key > after and (one := self._entry(bucket, key, row)) is not None:
-                    yield one
+                    found.append(one)
+                    if len(found) == limit:
+                        return found
             else:
-                if len(rows) == _PAGE_ROWS:
-                    stack.append((directory, path, rows[-1].name + b"\0"))
+                if level.next is None:
+                    stack.pop()
+                    continue
+                wanted = min(_PAGE_ROWS, limit - len(found) + 1)
+                rows = read(dentries.page, level.directory, level.next, wanted)
+                more = rows[-1].name + b"\0" if len(rows) == wanted else None
+                stack[-1] = level._replace(rows=iter(rows), next=more)
+                if more is not None:
                     await trio.lowlevel.checkpoint()
+        return found
 
     def _entry(self, bucket: InodeId, key: bytes, row: EntryRow) -> ObjectStat | None:
         """The listing's entry of a leaf, or None where it is no object."""
         if row.etag is not None and stat.S_ISREG(row.mode):
             return ObjectStat(
-                key=key.decode(),
-                inode=row.inode,
-                size=row.size,
-                etag=row.etag,
-                modified_ns=row.stored_ns,
-                version_id=row.version_id,
-                meta=decode_meta(row.meta),
+                key.decode(),
+                row.inode,
+                row.size,
+                row.etag,
+                row.stored_ns,
+                row.version_id,
+                DEFAULT_META if row.meta is None else decode_meta(row.meta),
             )
         if stat.S_ISLNK(row.mode):
             target = self._state.engine.read(visible, bucket, key.split(b"/"))

@@ -108,7 +108,7 @@ class Precondition:
 ANY = Precondition()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class ObjectStat:
     """One version of one object, as HEAD and listings tell of it.
 

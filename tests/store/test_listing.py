@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,3 +105,22 @@ async def test_a_listing_of_no_bucket_is_refused_and_of_none_is_empty(opened: Op
     assert page.entries == []
     with trio.fail_after(1):
         assert (await opened.namespace.listing.objects("box", limit=0)).next is None
+
+
+async def test_many_small_directories_cost_rows_and_not_pages(opened: Opened) -> None:
+    keys = [f"d{number:04}/k" for number in range(600)]
+    for key in keys:
+        await opened.namespace.objects.put("box", key, BytesBody(b""), ObjectMeta())
+    rows = 0
+    real = opened.engine.read
+
+    def counting(function: Callable[..., object], *args: object) -> object:
+        nonlocal rows
+        found = real(function, *args)  # type: ignore[arg-type]
+        rows += len(found) if isinstance(found, list) else 0
+        return found
+
+    opened.engine.read = counting  # type: ignore[method-assign,assignment]
+    page = await opened.namespace.listing.objects("box", limit=1000)
+    assert names(page.entries) == keys
+    assert rows <= 2 * len(keys) + 10
