@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -117,18 +118,24 @@ def test_every_replacement_is_seen_by_the_next_open_under_load(
     disturber = threading.Thread(target=disturb)
     disturber.start()
     try:
-        mount.begin("replace_often", key=f"{folder.name}/key", told=str(told), count=500)
+        mount.begin("replace_often", key=f"{folder.name}/key", told=str(told), count=200)
         seen = -1
         deadline = time.monotonic() + 60
-        while seen < 499 and time.monotonic() < deadline:
+        while seen < 199 and time.monotonic() < deadline:
             promised = int(told.read_text() or seen)
             if promised < 0:
                 key.exists()
                 continue
-            seen = int(key.read_bytes())
+            try:
+                seen = int(key.read_bytes())
+            except OSError as error:
+                # Replaced between the walk and the open, and once more while the kernel tried
+                # again: as on NFS, and no older bytes are shown.
+                assert error.errno == errno.ESTALE
+                continue
             assert seen >= promised, "an answered PUT was not seen by the next open"
         mount.finish()
-        assert seen == 499
+        assert seen == 199
     finally:
         stopped.set()
         disturber.join()
