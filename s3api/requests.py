@@ -20,12 +20,10 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from s3api.claims import AuthContext
-from s3api.errors import InvalidArgument, InvalidRange, InvalidURI, KeyTooLong
+from s3api.errors import InvalidArgument, InvalidRange, InvalidURI
 from s3api.httpstream import RequestStream
 from s3api.signing import join_headers
 from s3api.sigv4 import parse_query
-
-KEY_BYTES_MAX = 1024
 
 Headers = dict[bytes, bytes]
 Query = dict[str, str]
@@ -192,7 +190,7 @@ class CopySource:
 def parse_copy_source(value: bytes) -> CopySource:
     """bucket/key?versionId=id, percent-encoded, with or without a slash in front.
 
-    Raises InvalidArgument, KeyTooLong.
+    Raises InvalidArgument.
     """
     path, _, version = value.partition(b"?versionId=")
     try:
@@ -205,6 +203,4 @@ def parse_copy_source(value: bytes) -> CopySource:
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
             (("ArgumentName", "x-amz-copy-source"),),
         )
-    if len(key.encode()) > KEY_BYTES_MAX:
-        raise KeyTooLong()
     return CopySource(bucket=bucket, key=key, version_id=version_id)
