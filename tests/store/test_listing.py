@@ -40,50 +40,57 @@ def names(entries: list[ObjectStat | str]) -> list[str]:
     return [entry if isinstance(entry, str) else entry.key for entry in entries]
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    keys=st.sets(KEYS, max_size=12),
-    prefix=st.text(alphabet="a/-", max_size=3),
-    delimiter=st.sampled_from(["", "/", "-", "a/"]),
-    limit=st.integers(1, 4),
+PAGED = st.tuples(
+    st.sets(KEYS, max_size=12),
+    st.text(alphabet="a/-", max_size=3),
+    st.sampled_from(["", "/", "-", "a/"]),
+    st.integers(1, 4),
 )
-async def test_pages_of_a_listing_are_what_s3_defines(
-    keys: set[str], prefix: str, delimiter: str, limit: int
-) -> None:
-    with TemporaryDirectory() as folder:
-        async with open_namespace(Path(folder)) as opened:
-            await check_pages(opened.namespace, keys, prefix, delimiter, limit)
+STARTED = st.tuples(st.sets(KEYS, max_size=10), KEYS, st.sampled_from(["", "a", "a/"]))
 
 
-async def check_pages(
-    namespace: Namespace, keys: set[str], prefix: str, delimiter: str, limit: int
-) -> None:
+async def fill(namespace: Namespace, bucket: str, keys: set[str]) -> None:
+    await namespace.buckets.create(bucket, "owner")
     for key in keys:
-        await namespace.objects.put("box", key, BytesBody(b"x"), ObjectMeta())
-    after = ""
-    while True:
-        page = await namespace.listing.objects(
-            "box", prefix=prefix, delimiter=delimiter, after=after, limit=limit
-        )
-        wanted, more = reference(keys, prefix, delimiter, after, limit)
-        assert names(page.entries) == wanted
-        assert (page.next is not None) == more
-        if page.next is None:
-            break
-        after = page.next
+        await namespace.objects.put(bucket, key, BytesBody(b"x"), ObjectMeta())
 
 
-@settings(max_examples=60, deadline=None)
-@given(keys=st.sets(KEYS, max_size=10), after=KEYS, prefix=st.sampled_from(["", "a", "a/"]))
-async def test_any_start_after_gives_what_lies_behind_it(
-    keys: set[str], after: str, prefix: str
+# Opening a store costs more than a case, so an example is a list of cases in buckets of their own.
+@settings(max_examples=8, deadline=None)
+@given(cases=st.lists(PAGED, min_size=1, max_size=12))
+async def test_pages_of_a_listing_are_what_s3_defines(
+    cases: list[tuple[set[str], str, str, int]],
 ) -> None:
     with TemporaryDirectory() as folder:
         async with open_namespace(Path(folder)) as opened:
-            for key in keys:
-                await opened.namespace.objects.put("box", key, BytesBody(b"x"), ObjectMeta())
-            page = await opened.namespace.listing.objects("box", prefix=prefix, after=after)
-    assert names(page.entries) == reference(keys, prefix, "", after, 1000)[0]
+            for number, (keys, prefix, delimiter, limit) in enumerate(cases):
+                bucket = f"case-{number}"
+                await fill(opened.namespace, bucket, keys)
+                after = ""
+                while True:
+                    page = await opened.namespace.listing.objects(
+                        bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+                    )
+                    wanted, more = reference(keys, prefix, delimiter, after, limit)
+                    assert names(page.entries) == wanted
+                    assert (page.next is not None) == more
+                    if page.next is None:
+                        break
+                    after = page.next
+
+
+@settings(max_examples=8, deadline=None)
+@given(cases=st.lists(STARTED, min_size=1, max_size=12))
+async def test_any_start_after_gives_what_lies_behind_it(
+    cases: list[tuple[set[str], str, str]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        async with open_namespace(Path(folder)) as opened:
+            for number, (keys, after, prefix) in enumerate(cases):
+                bucket = f"case-{number}"
+                await fill(opened.namespace, bucket, keys)
+                page = await opened.namespace.listing.objects(bucket, prefix=prefix, after=after)
+                assert names(page.entries) == reference(keys, prefix, "", after, 1000)[0]
 
 
 async def test_a_long_listing_goes_on_over_pages_of_rows(opened: Opened) -> None:
