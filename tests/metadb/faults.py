@@ -15,10 +15,13 @@ class Faults:
     def __init__(self) -> None:
         self.error: dict[str, OSError] = {}
         self.hung: dict[str, threading.Event] = {}
+        self.begun: dict[str, threading.Event] = {}
 
     def meet(self, path: Path) -> None:
         """Called before each write and sync of `path`."""
         drive = path.parent.parent.name
+        if (event := self.begun.get(drive)) is not None:
+            event.set()
         if (event := self.hung.get(drive)) is not None:
             event.wait()
         if (error := self.error.get(drive)) is not None:

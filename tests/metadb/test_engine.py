@@ -34,8 +34,9 @@ async def test_transact_that_breaks_a_constraint_raises_it_and_rolls_back(tmp_pa
         put(tx, "b", None)  # type: ignore[arg-type]
 
     async with Pool(tmp_path, 1).open(create=True) as engine:
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(sqlite3.IntegrityError) as caught:
             engine.transact(put_null)
+        assert caught.value.__cause__ is None, "an error that causes itself can't be told"
         assert engine.read(count) == 0
 
 
