@@ -154,8 +154,13 @@ class LocalAppender:
                 return
 
     async def _launch(self, draft: Draft, size: int) -> None:
-        k = draft.open.segment.k
+        """Place the next `size` bytes and write them in the background.
+
+        The wait comes first: who is cancelled there has lost no piece and no place.
+        """
+        token = await self._writer.admit()
         stripe = Stripe(
+            token=token,
             pieces=self._cut(size),
             payload=size,
             run=run_id_at(draft.open.segment, draft.start),
@@ -163,9 +168,8 @@ class LocalAppender:
             offset=draft.next,
             owner=Owner(inode=self._owner.inode, offset=self._owner.offset + self._placed),
         )
-        await self._writer.admit(stripe)
         draft.count += 1
-        draft.next += record_size(size, k)
+        draft.next += record_size(size, draft.open.segment.k)
         self._placed += size
         self._flight.append((draft, stripe))
         self._writer.start(draft.open, stripe)

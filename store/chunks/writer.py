@@ -29,9 +29,11 @@ _MUCH_WASTE_BYTES = 16 << 20
 class Stripe:
     """A stripe with its place. `written` and `missing` hold once `done` is set.
 
+    token: what `Writer.admit` gave.
     crash: an error of ours, to be raised where the stripe is waited for.
     """
 
+    token: object
     pieces: list[Buffer]
     payload: int
     run: RunId
@@ -67,9 +69,12 @@ class Writer:
 
     # -- stripes -----------------------------------------------------------------------
 
-    async def admit(self, stripe: Stripe) -> None:
-        """Wait until one more stripe may be under way. `start` must follow at once."""
-        await self._under_way.acquire_on_behalf_of(id(stripe))
+    async def admit(self) -> object:
+        """Wait until one more stripe may be under way; its token. `start` must follow at once."""
+        self.service()
+        token = object()
+        await self._under_way.acquire_on_behalf_of(token)
+        return token
 
     def start(self, found: OpenSegment, stripe: Stripe) -> None:
         """Write an admitted stripe in the background."""
@@ -84,11 +89,10 @@ class Writer:
                 found.sealed = True
         finally:
             found.written += 1
-            self._under_way.release_on_behalf_of(id(stripe))
+            self._under_way.release_on_behalf_of(stripe.token)
             stripe.done.set()
 
     async def _run_job(self, found: OpenSegment, stripe: Stripe, live: Sequence[int]) -> None:
-        size = found.record  # A short stripe takes less; growing early does no harm.
         job = StripeJob(
             found,
             self._store,
@@ -99,7 +103,7 @@ class Writer:
             stripe.pieces,
             stripe.payload,
             live,
-            found.grow(stripe.offset + size),
+            found.grow(stripe.offset + found.record),
         )
         (result,) = await fan_out([job.run_in_thread], self._config.io_deadline_s)
         if isinstance(result, outcome.Error):

@@ -443,6 +443,23 @@ async def test_a_cancelled_append_can_be_abandoned(rig: OpenRig) -> None:
         assert await get(opened.chunks, await put(opened.chunks, body)) == body
 
 
+async def test_an_append_cancelled_while_it_waits_loses_no_bytes(rig: OpenRig) -> None:
+    body = pattern(3 * MIB)
+    async with rig(stripes_in_flight=1) as opened:
+        opened.io(0).hanging.add("write")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put, opened.chunks, pattern(MIB, 2))
+            await quiet()
+            appender = opened.chunks.appender(Owner())
+            with trio.move_on_after(0.02) as scope:
+                await appender.append(body[: 2 * MIB])
+            assert scope.cancelled_caught
+            opened.io(0).hanging.clear()
+            opened.io(0).let_go.set()
+        await appender.append(body[2 * MIB :])
+        assert await get(opened.chunks, await appender.finish(durable=True)) == body
+
+
 async def test_stripes_under_way_are_limited(rig: OpenRig) -> None:
     async with rig(stripes_in_flight=2) as opened:
         opened.io(0).hanging.add("write")
