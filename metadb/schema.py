@@ -111,6 +111,7 @@ dentry = Table(
     Column("name", BLOB, nullable=False),
     Column("inode", Integer, ForeignKey("inode.id"), nullable=False),
     # The name on the mount where it can't be derived from `name` alone (over 255 bytes); else NULL.
+    # A leaf and the directory of the same component share it.
     Column("alias", BLOB),
     PrimaryKeyConstraint("parent", "name"),
     sqlite_with_rowid=False,
@@ -120,7 +121,6 @@ Index(
     "dentry_alias",
     dentry.c.parent,
     dentry.c.alias,
-    unique=True,
     sqlite_where=text("alias IS NOT NULL"),
 )
 

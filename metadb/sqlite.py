@@ -88,7 +88,7 @@ class SqliteEngine:
             if self._connection.in_transaction:
                 self._roll_back()
             if isinstance(error, sqlite3.Error):
-                raise self._translated(error) from error
+                self._raise_translated(error)
             raise
         return result
 
@@ -99,7 +99,8 @@ class SqliteEngine:
         try:
             return function(self._tx, *args, **kwargs)
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            self._raise_translated(error)
+            raise
 
     async def barrier(self) -> None:
         """See `Engine.barrier`. Raises MetadataFull too, where no drive has room for a copy."""
@@ -137,15 +138,15 @@ class SqliteEngine:
         except sqlite3.Error as error:
             self._flusher.lose(PrimaryLost(f"a transaction could not be rolled back: {error}"))
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def _raise_translated(self, error: sqlite3.Error) -> None:
+        """Raise what the error means for the engine; return when it is a mistake of our own."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            return MetadataFull("no room to commit")
+            raise MetadataFull("no room to commit") from error
         if code in _LOST_CODES:
             lost = PrimaryLost(f"{self._primary.path}: {error}")
             self._flusher.lose(lost)
-            return lost
-        return error
+            raise lost from error
 
 
 @asynccontextmanager

@@ -236,7 +236,6 @@ async def test_long_names_and_their_directory_twins(opened: Opened) -> None:
     assert not broken(opened.namespace)
 
 
-@pytest.mark.xfail(raises=BaseExceptionGroup, reason="the index dentry_alias is unique")
 async def test_the_object_and_the_directory_of_one_long_name(opened: Opened) -> None:
     files, objects = opened.namespace.files, opened.namespace.objects
     long = "z" * 300

@@ -132,7 +132,7 @@ def upgrade() -> None:
         "dentry_alias",
         "dentry",
         ["parent", "alias"],
-        unique=True,
+        unique=False,
         sqlite_where=sa.text("alias IS NOT NULL"),
     )
     op.create_index("dentry_inode", "dentry", ["inode"], unique=False)
