@@ -37,7 +37,8 @@ _COMPONENTS = {name: component for component, name in _SPECIAL.items()}
 def split_key(key: str) -> list[bytes]:
     """The key's components; the last may be '' (a key that ends in '/').
 
-    Raises InvalidKey (empty, NUL, lone surrogates), KeyTooLong (over 1,024 bytes).
+    Of any length: rule R17 lets S3 read what the mount made. Raises InvalidKey (empty, NUL, lone
+    surrogates).
     """
     try:
         raw = key.encode()
@@ -45,9 +46,13 @@ def split_key(key: str) -> list[bytes]:
         raise InvalidKey(ascii(key)) from None
     if not raw or b"\0" in raw:
         raise InvalidKey(ascii(key))
-    if len(raw) > KEY_BYTES_MAX:
-        raise KeyTooLong(ascii(key[:64]) + "...")
     return raw.split(b"/")
+
+
+def check_length(key: str) -> None:
+    """Whether S3 may make this key. Raises KeyTooLong (over 1,024 bytes)."""
+    if len(key) > KEY_BYTES_MAX or len(key.encode()) > KEY_BYTES_MAX:
+        raise KeyTooLong(ascii(key[:64]) + "...")
 
 
 def alias_of(component: bytes) -> bytes | None:

@@ -21,7 +21,7 @@ from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
 from store import reading, tree
 from store.errors import NoSuchKey, NotRegular, PreconditionFailed, StoreError
-from store.names import BODY, name_of, split_key
+from store.names import BODY, check_length, name_of, split_key
 from store.reading import ContentReader
 from store.resolve import is_object, visible
 from store.state import State, now_ns
@@ -84,10 +84,12 @@ def publish(
 ) -> Told:
     """Make `key` mean the new inode `row`; the caller gives it its content.
 
-    Raises what `check` raises, and NotRegular where a FIFO, socket or device stands (R12).
+    Raises KeyTooLong, what `check` raises, and NotRegular where a FIFO, socket or device stands
+    (R12).
     """
     now = row.stored_ns
     components = split_key(key)
+    check_length(key)
     if precondition is not ANY:
         check(precondition, key, visible(tx, bucket, components))
     place, made = tree.make_place(tx, state, bucket, components, now)
@@ -117,8 +119,8 @@ def _told(tx: Tx, state: State, place: tree.Place, old: InodeRow | None) -> Told
     if twin is not None:
         told.entries.append((twin, BODY))
         told.inodes.append(twin)
-    if old is not None and old.nlink > 1:
-        told.inodes.append(old.id)
+    if old is not None:
+        told.inodes.append(old.id)  # Whoever holds it open, or by another name, sees its links.
     return told
 
 
@@ -145,6 +147,7 @@ class Objects:
         """
         state = self._state
         components = split_key(key)
+        check_length(key)
         state.engine.read(_precheck, bucket, key, components, precondition)
         inode = state.new_inode()
         written = await write_body(
@@ -228,6 +231,7 @@ class Objects:
 def _visible(tx: Tx, bucket: str, key: str) -> InodeRow:
     row = visible(tx, tree.bucket_id(tx, bucket), split_key(key))
     if row is None:
+        check_length(key)
         raise NoSuchKey(key)
     return row
 
@@ -324,6 +328,7 @@ def _delete(
     if precondition is not ANY:
         check(precondition, key, visible(tx, number, components))
     if place is None or row is None or not (is_object(row) or stat.S_ISLNK(row.mode)):
+        check_length(key)
         return Told([], [])
     told = _told(tx, state, place, row)
     tree.remove_leaf(tx, state, place, row, now)

@@ -28,7 +28,7 @@ from store.errors import (
     PreconditionFailed,
     TooLarge,
 )
-from store.names import split_key
+from store.names import check_length, split_key
 from store.objects import Told, publish, snapshot_of, stat_of
 from store.state import State, now_ns
 from store.translate import translated
@@ -257,6 +257,7 @@ class _CopiedBody:
 def _create(tx: Tx, bucket: str, key: str, meta: ObjectMeta, owner: str) -> str:
     number = tree.bucket_id(tx, bucket)
     split_key(key)
+    check_length(key)
     now = now_ns()
     upload_id = f"{now:016x}{secrets.token_hex(12)}"
     uploads.insert(tx, UploadRow(upload_id, number, key.encode(), now, owner, encode_meta(meta)))

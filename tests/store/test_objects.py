@@ -21,6 +21,7 @@ from store.errors import (
 from store.types import ObjectMeta, Precondition
 from tests.store.bodies import BytesBody, join
 from tests.store.conftest import Opened, until
+from tests.store.posix import CALLER, box, made
 
 SIZES = [0, 1, 4096, 16 * 1024, 16 * 1024 + 1, 1 << 20, (5 << 20) + 17]
 META = ObjectMeta(content_type="text/plain", user={"colour": "blue"})
@@ -69,9 +70,11 @@ async def test_ranges_give_exactly_their_bytes(opened: Opened) -> None:
 
 
 async def test_a_key_and_a_key_below_it_are_two_objects(opened: Opened) -> None:
-    for key in ("a", "a/b", "d/", "x//y", "..", "./..", "é" * 450, "🦋/🦋", "%tf.data"):
+    long = "é" * 450
+    odd = ("a", "a/b", "d/", "x//y", "..", "./..", long, f"{long}/z", "🦋/🦋", "%tf.data")
+    for key in odd:
         await put(opened, key, key.encode())
-    for key in ("a", "a/b", "d/", "x//y", "..", "./..", "é" * 450, "🦋/🦋", "%tf.data"):
+    for key in odd:
         assert await get(opened, key) == key.encode()
     with pytest.raises(NoSuchKey):
         opened.namespace.objects.stat("box", "x")
@@ -90,6 +93,30 @@ async def test_a_malformed_key_is_refused_and_leaves_nothing(
     with pytest.raises(NoSuchBucket):
         await opened.namespace.objects.put("none", "k", BytesBody(b""), ObjectMeta())
     assert not opened.chunks.run_ids
+
+
+async def test_a_key_too_long_for_s3_is_read_copied_and_removed_where_the_mount_made_it(
+    opened: Opened,
+) -> None:
+    files, objects = opened.namespace.files, opened.namespace.objects
+    directory = box(files)
+    for _ in range(6):
+        directory = files.mkdir(directory, b"d" * 200, 0o755, CALLER).id
+    await made(files, directory, b"file", b"deep")
+    key = ("d" * 200 + "/") * 6 + "file"
+    assert await get(opened, key) == b"deep"
+    with pytest.raises(KeyTooLong):
+        await put(opened, key, b"new")
+    etag = objects.stat("box", key).etag
+    with pytest.raises(KeyTooLong):
+        await objects.copy(("box", key), ("box", key), None, source_etag=etag)
+    await objects.copy(("box", key), ("box", "short"), None, source_etag=etag)
+    assert await get(opened, "short") == b"deep"
+    await objects.delete("box", key)
+    with pytest.raises(KeyTooLong):
+        objects.stat("box", key)
+    with pytest.raises(KeyTooLong):
+        await objects.delete("box", key)
 
 
 @pytest.mark.parametrize("size", [10, 1 << 20])
