@@ -29,6 +29,7 @@ from s3api.app import S3App
 from s3api.credentials import Credential, MemoryCredentials
 from s3api.face import Face
 from s3api.lifespan import lifespan
+from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
 from store.chunks.config import ChunkConfig
 from store.chunks.errors import ChunkError, LabelError
@@ -97,7 +98,9 @@ async def serving_s3(
     hurry: trio.Event,
 ) -> AsyncIterator[http1.HttpServer]:
     """The S3 endpoint. Leaving lets requests under way finish, until the deadline or `hurry`."""
-    config = http1.HttpConfig(stop_timeout_s=settings.stop.deadline_s)
+    config = http1.HttpConfig(
+        stop_timeout_s=settings.stop.deadline_s, render_error=render_refused_head
+    )
     # The server closes what it is given; ours stay open, so that over a restart of the store
     # clients wait in the listen queue instead of being refused.
     copies = [each.dup() for each in listeners]
