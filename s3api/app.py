@@ -27,7 +27,7 @@ from quart_trio import QuartTrio
 from s3api.errors import INTERNAL, failure_of
 from s3api.face import Face, authorize, check_owner
 from s3api.httpstream import ClientDisconnected, RequestStream, stream_of
-from s3api.requests import Request, open_request
+from s3api.requests import Request, adopt_query_headers, open_request
 from s3api.responses import Response, error_response, identity_headers, next_request_id, send
 from s3api.router import Operation, find_operation
 from s3api.signing import canonical_path
@@ -91,6 +91,8 @@ class S3App(QuartTrio):
         )
         request = call.request = open_request(stream, scheme, self.face.domains)
         request.auth = auth
+        if auth.presigned:
+            adopt_query_headers(request)
         operation = find_operation(request)
         authorize(auth, operation.action, request.bucket, request.key)
         check_owner(request.headers.get(b"x-amz-expected-bucket-owner"))

@@ -29,6 +29,19 @@ Headers = dict[bytes, bytes]
 Query = dict[str, str]
 
 _NO_QUERY: Query = {}
+_SIGNING_NAMES = frozenset(
+    f"x-amz-{name}"
+    for name in (
+        "algorithm",
+        "content-sha256",
+        "credential",
+        "date",
+        "expires",
+        "security-token",
+        "signature",
+        "signedheaders",
+    )
+)
 _is_range = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.ASCII).fullmatch
 _is_exact_range = re.compile(r"bytes=(\d{1,19})-(\d{1,19})", re.ASCII).fullmatch
 
@@ -105,6 +118,18 @@ def open_request(stream: RequestStream, scheme: str, domains: Sequence[bytes] = 
         scheme=scheme,
         auth=ANONYMOUS,
     )
+
+
+def adopt_query_headers(request: Request) -> None:
+    """Let x-amz-* parameters of a presigned URL count as the headers they stand for.
+
+    Some SDKs put them there when they presign. They are signed with the rest of the query; a
+    header of the same name goes before them, and is signed too.
+    """
+    for name, value in request.query.items():
+        lower = name.lower()
+        if lower.startswith("x-amz-") and lower not in _SIGNING_NAMES:
+            request.headers.setdefault(lower.encode(), value.encode())
 
 
 def _virtual_bucket(host: bytes, domains: Sequence[bytes]) -> bytes:

@@ -1,7 +1,8 @@
 """Writing objects: PUT, Copy, DELETE.
 
 Everything that headers alone can decide is decided before the first byte of a body is received;
-the body is verified whole before the store publishes it (`Body.finish`).
+the body is verified whole before the store publishes it (`Body.finish`). One PUT may carry as much
+as an object may hold, 5 TiB; Amazon S3 wants multipart uploads beyond 5 GiB.
 
 Concurrency: any task. Source: Amazon S3 API reference, PutObject, CopyObject, DeleteObject.
 """

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from s3api.credentials import Credential
-from s3api.signing import sign_headers
+from s3api.signing import presign, sign_headers
 from tests.s3api.conftest import ACCESS_KEY, SECRET_KEY, Endpoint
 
 ROOT = Credential(access_key=ACCESS_KEY, secret_key=SECRET_KEY)
@@ -94,3 +94,19 @@ def send(endpoint: Endpoint, method: str, target: str, *args: object, **kwargs: 
     """Build and exchange."""
     close = bool(kwargs.pop("close", False))
     return exchange(endpoint, build(endpoint, method, target, *args, **kwargs), close=close)  # type: ignore[arg-type]
+
+
+def presigned(endpoint: Endpoint, method: str, path: str, query: bytes) -> str:
+    """The target of a presigned URL, good for a minute."""
+    host = [(b"host", f"127.0.0.1:{endpoint.port}".encode())]
+    signed = presign(
+        ROOT,
+        method,
+        path.encode(),
+        query,
+        host,
+        region="us-east-1",
+        now_s=time.time(),
+        expires_s=60,
+    )
+    return f"{path}?{signed.decode()}"

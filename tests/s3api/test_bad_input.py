@@ -12,7 +12,7 @@ from urllib.error import HTTPError
 import pytest
 
 from tests.s3api.conftest import DOMAIN, SECRET_KEY
-from tests.s3api.raw import build, exchange, receive, send
+from tests.s3api.raw import build, exchange, presigned, receive, send
 
 MD5 = base64.b64encode(hashlib.md5(b"other").digest()).decode()
 CHUNKED = {"x-amz-decoded-content-length": "5"}
@@ -272,3 +272,54 @@ def test_wrong_checksum_in_a_trailer_is_refused(endpoint, s3, bucket):
 def test_secret_is_in_no_answer(endpoint, bucket):
     answer = send(endpoint, "GET", f"/{bucket}/k", secret="wrong")
     assert SECRET_KEY.encode() not in answer.body
+
+
+def test_object_that_turns_out_damaged_midway_cuts_the_connection(endpoint, s3, bucket):
+    chunks = endpoint.chunks
+    before = chunks.run_ids
+    chunks.run_bytes = 2 << 20
+    try:
+        s3.put_object(Bucket=bucket, Key="k", Body=bytes(7 << 20))
+    finally:
+        chunks.run_bytes = 64 << 20
+    last = max(chunks.run_ids - before)
+    chunks.unreadable.add(last)
+    try:
+        request = build(endpoint, "GET", f"/{bucket}/k")
+        with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as connection:
+            connection.sendall(request)
+            received = b""
+            while piece := connection.recv(1 << 20):
+                received += piece
+    finally:
+        chunks.unreadable.clear()
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"content-length: %d" % (7 << 20) in head
+    assert 0 < len(body) < 7 << 20
+
+
+def test_client_that_leaves_mid_download_lets_the_object_go(endpoint, s3, bucket):
+    held = endpoint.chunks.held_bytes
+    s3.put_object(Bucket=bucket, Key="k", Body=bytes(32 << 20))
+    request = build(endpoint, "GET", f"/{bucket}/k")
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as connection:
+        connection.sendall(request)
+        connection.recv(1000)
+        s3.delete_object(Bucket=bucket, Key="k")
+    deadline = time.monotonic() + 5
+    while endpoint.chunks.held_bytes > held and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert endpoint.chunks.held_bytes <= held
+
+
+def test_presigned_headers_in_the_query_count(endpoint, s3, bucket):
+    target = presigned(
+        endpoint, "PUT", f"/{bucket}/k", b"x-amz-meta-a=1&x-amz-storage-class=STANDARD"
+    )
+    answer = send(endpoint, "PUT", target, body=b"hello", sign=False)
+    assert answer.status == 200, answer.body
+    assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"a": "1"}
+    target = presigned(endpoint, "PUT", f"/{bucket}/l", b"x-amz-storage-class=COLD")
+    answer = send(endpoint, "PUT", target, body=b"hello", sign=False)
+    assert (answer.status, answer.code) == (400, "InvalidStorageClass")
