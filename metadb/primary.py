@@ -130,6 +130,7 @@ class Primary:
         """
         salts = self.index.salts()
         self.unpin()
+        self._end_read()
         self._checkpointer.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         self._mark()
         self._log_bytes = 0  # To be asked again: SQLite may have cut the log.
@@ -148,12 +149,18 @@ class Primary:
     def _mark(self) -> None:
         """Commit a frame, durably: SQLite's own, unused `user_version` counts them."""
         execute = self.connection.execute
+        self._end_read()
         execute("PRAGMA synchronous = FULL")
         count = execute("PRAGMA user_version").fetchone()[0]
         execute("BEGIN IMMEDIATE")
         execute(f"PRAGMA user_version = {count % 0x7FFFFFFF + 1}")
         execute("COMMIT")
         execute("PRAGMA synchronous = OFF")
+
+    def _end_read(self) -> None:
+        """End the loop's read transaction, which else counts as a reader in the way."""
+        if self.connection.in_transaction:
+            self.connection.execute("COMMIT")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

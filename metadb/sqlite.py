@@ -81,7 +81,8 @@ class SqliteEngine:
             raise PrimaryLost(*self._flusher.lost.args)
         execute = self._execute
         try:
-            execute("BEGIN IMMEDIATE")
+            if not self._connection.in_transaction:
+                execute("BEGIN")
             result = function(self._tx, *args, **kwargs)
             execute("COMMIT")
         except BaseException as error:
@@ -97,6 +98,10 @@ class SqliteEngine:
     ) -> T:
         """See `Engine.read`."""
         try:
+            # Left open: until the next commit, which is always this connection's own, its
+            # snapshot is the latest, and each statement is spared two locks (7 us, not 11).
+            if not self._connection.in_transaction:
+                self._execute("BEGIN")
             return function(self._tx, *args, **kwargs)
         except sqlite3.Error as error:
             self._raise_translated(error)
