@@ -96,8 +96,8 @@ def send(endpoint: Endpoint, method: str, target: str, *args: object, **kwargs: 
     return exchange(endpoint, build(endpoint, method, target, *args, **kwargs), close=close)  # type: ignore[arg-type]
 
 
-def presigned(endpoint: Endpoint, method: str, path: str, query: bytes) -> str:
-    """The target of a presigned URL, good for a minute."""
+def presigned(endpoint: Endpoint, method: str, path: str, query: bytes, age_s: float = 0) -> str:
+    """The target of a URL that was presigned `age_s` ago and is good for a minute from then."""
     host = [(b"host", f"127.0.0.1:{endpoint.port}".encode())]
     signed = presign(
         ROOT,
@@ -106,7 +106,7 @@ def presigned(endpoint: Endpoint, method: str, path: str, query: bytes) -> str:
         query,
         host,
         region="us-east-1",
-        now_s=time.time(),
+        now_s=time.time() - age_s,
         expires_s=60,
     )
     return f"{path}?{signed.decode()}"

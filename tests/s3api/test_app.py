@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
+import pytest
 import trio
 from botocore.config import Config
 from hypercorn.config import Config as HypercornConfig
@@ -63,6 +64,7 @@ def test_connection_is_kept_over_many_requests_of_all_kinds(endpoint, bucket):
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 5
 
 
+@pytest.mark.slow
 def test_every_get_under_contention_returns_one_whole_version(endpoint, s3, bucket):
     bodies = [bytes([number]) * 40_000 for number in range(16)]
     etags = {f'"{hashlib.md5(body).hexdigest()}"' for body in bodies}
@@ -97,6 +99,7 @@ def test_mistake_of_ours_is_an_internal_error_and_logged(endpoint, s3, bucket, m
     assert "a mistake" in caplog.text
 
 
+@pytest.mark.slow
 async def test_any_asgi_server_can_serve_it(tmp_path: Path) -> None:
     config = HypercornConfig()
     config.bind = ["127.0.0.1:0"]

@@ -7,7 +7,6 @@ import hashlib
 import socket
 import time
 import urllib.request
-from urllib.error import HTTPError
 
 import pytest
 
@@ -199,18 +198,15 @@ def test_head_errors_have_no_body(endpoint, bucket):
     assert answer.headers["x-amz-request-id"]
 
 
-def test_expired_presigned_url_is_refused(endpoint, s3, bucket, monkeypatch):
+def test_presigned_url_works_until_it_expires(endpoint, s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"hello")
     parameters = {"Bucket": bucket, "Key": "k"}
     url = s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=60)
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert answer.read() == b"hello"
-    expired = s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=1)
-    time.sleep(2.1)
-    with pytest.raises(HTTPError) as caught:
-        urllib.request.urlopen(expired, timeout=10)
-    assert caught.value.code == 403
-    assert b"<Code>AccessDenied</Code>" in caught.value.read()
+    target = presigned(endpoint, "GET", f"/{bucket}/k", b"", age_s=61)
+    refused = send(endpoint, "GET", target, sign=False)
+    assert (refused.status, refused.code) == (403, "AccessDenied")
 
 
 def test_full_drives_refuse_writes_and_reads_go_on(endpoint, s3, bucket):
@@ -299,9 +295,10 @@ def test_object_that_turns_out_damaged_midway_cuts_the_connection(endpoint, s3, 
     assert 0 < len(body) < 7 << 20
 
 
+@pytest.mark.slow
 def test_client_that_leaves_mid_download_lets_the_object_go(endpoint, s3, bucket):
     held = endpoint.chunks.held_bytes
-    s3.put_object(Bucket=bucket, Key="k", Body=bytes(32 << 20))
+    s3.put_object(Bucket=bucket, Key="k", Body=bytes(16 << 20))
     request = build(endpoint, "GET", f"/{bucket}/k")
     with socket.create_connection(("127.0.0.1", endpoint.port), timeout=10) as connection:
         connection.sendall(request)

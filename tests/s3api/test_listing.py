@@ -16,11 +16,14 @@ KEYS = sorted(
 )
 
 
-@pytest.fixture
-def filled(s3, bucket):
+@pytest.fixture(scope="module")
+def filled(endpoint):
+    """A bucket with KEYS in it, which all tests only read."""
+    s3 = endpoint.client()
+    s3.create_bucket(Bucket="filled")
     for key in KEYS:
-        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    return bucket
+        s3.put_object(Bucket="filled", Key=key, Body=b"x")
+    return "filled"
 
 
 def expected(prefix="", delimiter="", after=""):

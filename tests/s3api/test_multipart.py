@@ -41,6 +41,7 @@ def complete(s3, upload, parts, **kwargs):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True])
 def test_transfer_manager_round_trip(endpoint, bucket, tls):
     s3 = endpoint.client(tls=tls)
