@@ -46,7 +46,6 @@ __all__ = [
     "MalformedXML",
     "MetadataTooLarge",
     "MissingContentLength",
-    "NoSuchConfiguration",
     "NotImplementedYet",
     "PreconditionFailed",
     "Refusal",
@@ -115,12 +114,6 @@ class NotImplementedYet(RequestError):
 class PreconditionFailed(RequestError):
     code, status = "PreconditionFailed", 412
     summary = "At least one of the pre-conditions you specified did not hold."
-
-
-class NoSuchConfiguration(RequestError):
-    """A bucket subresource that nobody has set; `failure.code` differs by subresource."""
-
-    code, status, summary = "NoSuchConfiguration", 404, "The configuration does not exist."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

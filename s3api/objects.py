@@ -9,7 +9,6 @@ Concurrency: any task. Source: Amazon S3 API reference; RFC 9110 (13, 14, 15.4.5
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -144,7 +143,7 @@ def _select_part(
             extras=(("PartNumberRequested", part_number), ("ActualPartCount", str(len(sizes))))
         )
     index = numbers.index(number)
-    stop = list(accumulate(sizes[: index + 1]))[-1]
+    stop = sum(sizes[: index + 1])
     if wants_checksum and stat.meta.part_checksums:
         algorithm = next(iter(stat.meta.checksums))
         checksums = {algorithm: stat.meta.part_checksums[index]}
