@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -197,6 +197,18 @@ class DaemonHarness:
             raise DaemonDied(f"{result.stderr}\n{self.log_tail()}")
         status: dict[str, Any] = json.loads(result.stdout)
         return status
+
+    def wait_for(
+        self, condition: Callable[[dict[str, Any]], bool], within_s: float = READY_WITHIN_S
+    ) -> dict[str, Any]:
+        """Ask for the status until `condition` holds of it; that status. Raises DaemonDied."""
+        deadline = time.monotonic() + within_s
+        while True:
+            report = self.status()
+            if condition(report):
+                return report
+            if time.monotonic() > deadline:
+                raise DaemonDied(f"not within {within_s} s: {report}\n{self.log_tail()}")
 
     def http_status(self, path: str, port: int | None = None) -> int:
         """Status code of GET `path` on the console's port; 0 when nobody answers."""

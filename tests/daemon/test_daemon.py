@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -160,3 +162,30 @@ def test_a_new_root_key_is_shown_once_and_works(tmp_path: Path) -> None:
         secret = re.findall(r"aws_secret_access_key = (\S{40})\n", key)[0]
         assert secret not in harness.log(), "no --welcome was asked for"
         assert harness.stop() == 0
+
+
+def test_without_its_primary_database_it_goes_on_from_a_copy(harness: DaemonHarness) -> None:
+    client = harness.client()
+    client.create_bucket(Bucket="bucket")
+    client.put_object(Bucket="bucket", Key="small", Body=b"x")
+    client.put_object(Bucket="bucket", Key="large", Body=bytes(3_000_000))
+    copies = harness.status()["pool"]["copies"]
+    primary = next(copy["path"] for copy in copies if copy["role"] == "primary")
+    assert harness.process is not None
+    pid = harness.process.pid
+
+    shutil.rmtree(Path(primary) / "twofold")
+    # Whether this one is answered or refused is open; it makes the daemon notice.
+    with contextlib.suppress(botocore.exceptions.ClientError, botocore.exceptions.HTTPClientError):
+        client.put_object(Bucket="bucket", Key="between", Body=b"y")
+    harness.wait_for(lambda report: report["restarts"] == 1 and report["phase"] == "ready")
+
+    report = harness.status()
+    assert report["pid"] == pid
+    assert [copy["path"] for copy in report["pool"]["copies"] if copy["path"] == primary] == []
+    assert client.get_object(Bucket="bucket", Key="small")["Body"].read() == b"x"
+    assert client.get_object(Bucket="bucket", Key="large")["Body"].read() == bytes(3_000_000)
+    client.put_object(Bucket="bucket", Key="after", Body=b"z")
+    if HAS_FUSE:
+        assert (harness.mount / "bucket" / "after").read_bytes() == b"z"
+    assert harness.stop() == 0
