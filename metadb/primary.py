@@ -10,10 +10,10 @@ Invariants:
   W2 the database file only takes frames that are durable in the log: SQLite syncs the log before
      a checkpoint and the database after it (`synchronous = FULL` on the checkpointer);
   W3 frames of a new generation are written only when its header is durable: the first commit of
-     one is made with `synchronous = FULL`, which is when SQLite syncs the header first.
+     one is made with `synchronous = NORMAL`, which has SQLite sync the header first.
 Concurrency: everything on the loop but `backfill` and `sync_log`, which run in threads.
 No memory map is used for reading: a drive that fails under one ends the process with SIGBUS.
-Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_wal_checkpoint.
+Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Primary:
         """Checkpoint the rest and start the log again; False when a reader is in the way.
 
         Unpins, and commits one frame either way (W1, W3). On the loop, with what little is left
-        to checkpoint: two or three syncs of a few pages.
+        to checkpoint: three syncs of a few pages.
         """
         salts = self.index.salts()
         self.unpin()
@@ -147,10 +147,10 @@ class Primary:
         self.lane.close(lambda: os.close(self.log_fd))
 
     def _mark(self) -> None:
-        """Commit a frame, durably: SQLite's own, unused `user_version` counts them."""
+        """Commit a frame: SQLite's own, unused `user_version` counts them (W3)."""
         execute = self.connection.execute
         self._end_read()
-        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA synchronous = NORMAL")
         count = execute("PRAGMA user_version").fetchone()[0]
         execute("BEGIN IMMEDIATE")
         execute(f"PRAGMA user_version = {count % 0x7FFFFFFF + 1}")
