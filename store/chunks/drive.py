@@ -21,6 +21,7 @@ import errno
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import trio
 
@@ -59,6 +60,7 @@ class Drive:
         self.cause = cause
         self.stale = False
         self.hung = False
+        self._refused = False
         self.overdue_reads = 0
         self.device = 0
         self.total_bytes = 0
@@ -145,6 +147,7 @@ class Drive:
         elif error.errno in _NO_ROOM:
             self._change(DriveState.FULL, cause)
         elif error.errno == errno.EROFS:
+            self._refused = True
             self._change(DriveState.READ_ONLY, cause)
         elif error.errno in _GONE:
             self._change(DriveState.OFFLINE, cause)
@@ -218,7 +221,18 @@ class Drive:
             raise LabelError("a drive of another store stands here")
         if seen.label.drive != self.id:
             raise LabelError("another drive stands here")
+        if self._refused and seen.attached and not seen.read_only:
+            # An ext4 that found an error in itself refuses all writes but doesn't say so (ext4(5)).
+            self._refused = self._refuses_writes()
+            return replace(seen, read_only=self._refused)
         return seen
+
+    def _refuses_writes(self) -> bool:
+        try:
+            self.io.try_write()
+        except OSError as error:
+            return error.errno == errno.EROFS
+        return False
 
     def settle(self, seen: Probe, pool_epoch: int) -> None:
         """Take the state that follows from what a probe saw of this drive."""
@@ -231,7 +245,7 @@ class Drive:
             cause = f"stale: its epoch is {seen.label.epoch}, the pool's {pool_epoch}"
             self._change(DriveState.READ_ONLY, cause)
         elif seen.read_only:
-            self._change(DriveState.READ_ONLY, "mounted read-only")
+            self._change(DriveState.READ_ONLY, "it can only be read")
         elif seen.free_bytes < self.reserve_bytes:
             self._change(DriveState.FULL, "free space is below the reserve")
         else:

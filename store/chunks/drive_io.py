@@ -132,6 +132,12 @@ class DriveIO:
         """Replace the label of the attached drive."""
         replace_label(self._attached(self._folder).fd, label)
 
+    def try_write(self) -> None:
+        """Make a file and remove it, to see whether the drive can be written."""
+        folder = self._attached(self._folder).fd
+        os.close(os.open("try", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder))
+        os.unlink("try", dir_fd=folder)
+
     @property
     def meta_path(self) -> Path:
         """The folder for metadb."""

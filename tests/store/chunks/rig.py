@@ -62,6 +62,10 @@ class FaultyIO(DriveIO):
         self._meet("write_label")
         super().write_label(label)
 
+    def try_write(self) -> None:
+        self._meet("try_write")
+        super().try_write()
+
     def create_segment(self, segment: SegmentId, size: int) -> Handle:
         self._meet("create")
         return super().create_segment(segment, size)

@@ -147,7 +147,10 @@ async def test_a_read_only_drive_is_left_out_and_read(rig: OpenRig) -> None:
     async with rig() as opened:
         before = await put(opened.chunks, body)
         opened.io(2).fail("write", EROFS)
+        opened.io(2).fail("try_write", EROFS)
         runs = await put(opened.chunks, body)
+        # A file system that gave up on itself doesn't say that it is read-only.
+        await opened.probe()
         assert states(opened) == ["online", "online", "read-only", "online"]
         assert runs[0].missing
         assert await get(opened.chunks, [*before, *runs]) == body + body
