@@ -18,7 +18,7 @@ from functools import cached_property
 _BLOCK = memoryview(random.Random("noise").randbytes(40 << 20))
 PIECE_BYTES_MAX = 24 << 20
 _PLACES = len(_BLOCK) - PIECE_BYTES_MAX
-_STRIDE = 7919
+_STRIDE = 5_000_011
 
 
 @dataclass(frozen=True, slots=True)

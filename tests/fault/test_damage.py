@@ -1,0 +1,162 @@
+"""Bytes that change on a drive while nobody looks: reads mend them, and status counts them."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import botocore.exceptions
+import pytest
+
+from store.chunks.geometry import HEADER_BYTES
+from store.chunks.types import ALIGN_BYTES
+from tests.crash.content import Piece
+from tests.daemon.harness import HAS_FUSE, DaemonHarness
+from tests.fault.conftest import StartDaemon
+from tests.fault.watching import move_away, wait_drive
+
+MiB = 1 << 20
+BUCKET = "bucket"
+_PROBE_BYTES = 512
+_PLACES = ("header", "body", "end")
+_SIZES = (20_000, MiB, 3 * MiB + 12_345)
+
+
+class Fragment(NamedTuple):
+    """Where a shard stands. start: of its record, header first; body: of the shard itself."""
+
+    file: Path
+    start: int
+    body: int
+
+
+@pytest.mark.slow
+def test_a_flipped_byte_is_mended_and_counted(daemon: StartDaemon) -> None:
+    """In a header, in the middle and at the end of data fragments; read through either door."""
+    harness = daemon()
+    client = harness.client()
+    client.create_bucket(Bucket=BUCKET)
+    doors = ["S3", "mount"] if HAS_FUSE else ["S3"]
+    cases = list(itertools.product(_PLACES, _SIZES, doors))
+    contents = [bytes(Piece(20 + n, size).view()) for n, (_, size, _) in enumerate(cases)]
+    for number, content in enumerate(contents):
+        client.put_object(Bucket=BUCKET, Key=f"key-{number}", Body=content)
+    # Checksums that were read once are kept in memory: a start forgets them.
+    assert harness.stop() == 0
+    harness.start()
+    for number, (case, content) in enumerate(zip(cases, contents, strict=True)):
+        place, size, door = case
+        fragment = _find(harness, content[:_PROBE_BYTES])
+        shard_bytes = min(-(-size // 2), MiB // 2)
+        offset = {
+            "header": fragment.start + 20,
+            "body": fragment.body + shard_bytes // 2,
+            "end": fragment.body + shard_bytes - 1,
+        }[place]
+        before = _damage(harness)
+        _flip(fragment.file, offset)
+        assert _read(harness, door, f"key-{number}") == content, case
+        (path,) = (path for path in before if fragment.file.is_relative_to(path))
+        assert _damage(harness) == {**before, path: before[path] + 1}, case
+    pool = harness.status()["pool"]
+    assert pool["damaged_fragments"] == len(cases)
+    assert {each["state"] for each in pool["drives"]} == {"online"}
+
+
+@pytest.mark.slow
+def test_damage_on_as_many_drives_as_there_is_parity_is_mended(daemon: StartDaemon) -> None:
+    """With both data shards damaged all is made from parity; with a third, nothing can be."""
+    harness = daemon()
+    content = bytes(Piece(12, MiB).view())
+    client = harness.client()
+    client.create_bucket(Bucket=BUCKET)
+    client.put_object(Bucket=BUCKET, Key="key", Body=content)
+    assert harness.stop() == 0
+    first = _find(harness, content[:_PROBE_BYTES])
+    second = _find(harness, content[MiB // 2 :][:_PROBE_BYTES])
+    parity = [
+        drive / first.file.relative_to(first.file.parents[3])
+        for drive in harness.drives
+        if not first.file.is_relative_to(drive) and not second.file.is_relative_to(drive)
+    ]
+    for fragment in (first, second):
+        _flip(fragment.file, fragment.body + 100)
+    harness.start()
+    assert _read(harness, "S3") == content
+    assert harness.status()["pool"]["damaged_fragments"] == 2
+
+    assert harness.stop() == 0
+    _flip(parity[0], first.body + 100)
+    harness.start()
+    with pytest.raises((client.exceptions.ClientError, botocore.exceptions.HTTPClientError)):
+        _read(harness, "S3")
+    # What can't be mended is refused; it is not the end of anything else.
+    client.put_object(Bucket=BUCKET, Key="other", Body=content)
+    assert client.get_object(Bucket=BUCKET, Key="other")["Body"].read() == content
+    _flip(parity[0], first.body + 100)
+    assert _read(harness, "S3") == content
+
+
+@pytest.mark.slow
+def test_damaged_parity_is_passed_over_when_it_is_needed(daemon: StartDaemon) -> None:
+    harness = daemon()
+    content = bytes(Piece(13, MiB).view())
+    client = harness.client()
+    client.create_bucket(Bucket=BUCKET)
+    client.put_object(Bucket=BUCKET, Key="key", Body=content)
+    assert harness.stop() == 0
+    first = _find(harness, content[:_PROBE_BYTES])
+    second = _find(harness, content[MiB // 2 :][:_PROBE_BYTES])
+    held = [each.file.is_relative_to for each in (first, second)]
+    spare = [drive for drive in harness.drives if not any(at(drive) for at in held)]
+    lost = next(n for n, drive in enumerate(harness.drives) if held[0](drive))
+    damaged = 0
+    member = first.file.relative_to(harness.drives[lost])
+    for drive in spare:
+        _flip(drive / member, first.body + 100)
+        harness.start()
+        move_away(harness, lost)
+        wait_drive(harness, lost, "offline")
+        assert _read(harness, "S3") == content
+        damaged += harness.status()["pool"]["damaged_fragments"]
+        assert harness.stop() == 0
+        _flip(drive / member, first.body + 100)
+        away = harness.drives[lost].with_name(harness.drives[lost].name + ".away")
+        away.rename(harness.drives[lost])
+    assert damaged == 1, "one of the two is the parity that is read first"
+
+
+def _read(harness: DaemonHarness, door: str, key: str = "key") -> bytes:
+    if door == "mount":
+        return (harness.mount / BUCKET / key).read_bytes()
+    body: bytes = harness.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    return body
+
+
+def _damage(harness: DaemonHarness) -> dict[str, int]:
+    """Damaged fragments so far, by path of the drive."""
+    drives = harness.status()["pool"]["drives"]
+    return {drive["path"]: drive["damaged_fragments"] for drive in drives}
+
+
+def _find(harness: DaemonHarness, beginning: bytes) -> Fragment:
+    """The data fragment whose shard begins like this."""
+    for drive in harness.drives:
+        for file in sorted((drive / "twofold" / "segments").rglob("*.seg")):
+            content = file.read_bytes()
+            body = content.find(beginning)
+            while body >= 0:
+                start = body - HEADER_BYTES
+                if start % ALIGN_BYTES == 0:  # else it is from the middle of another piece
+                    return Fragment(file, start, body)
+                body = content.find(beginning, body + 1)
+    raise AssertionError("these bytes are on no drive")
+
+
+def _flip(file: Path, offset: int) -> None:
+    with file.open("r+b") as member:
+        member.seek(offset)
+        (byte,) = member.read(1)
+        member.seek(offset)
+        member.write(bytes([byte ^ 0x10]))
