@@ -27,6 +27,9 @@ from typing import Any
 
 import boto3
 import botocore.config
+import msgspec
+
+from daemon.control import NoDaemon, ask_status
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS_KEY = "TESTROOTKEY"
@@ -191,11 +194,12 @@ class DaemonHarness:
         )
 
     def status(self) -> dict[str, Any]:
-        """What `twofold status --json` says. Raises DaemonDied."""
-        result = self.run("status", "--json", "--config", str(self.config_file))
-        if result.returncode != 0:
-            raise DaemonDied(f"{result.stderr}\n{self.log_tail()}")
-        status: dict[str, Any] = json.loads(result.stdout)
+        """What `twofold status --json` shows, straight from the socket. Raises DaemonDied."""
+        try:
+            report = ask_status(self.folder / "state" / "control.sock")
+        except NoDaemon as error:
+            raise DaemonDied(f"{error}\n{self.log_tail()}") from error
+        status: dict[str, Any] = msgspec.to_builtins(report)
         return status
 
     def wait_for(

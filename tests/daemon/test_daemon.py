@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -46,6 +47,12 @@ def test_the_text_of_status_names_each_drive(harness: DaemonHarness) -> None:
     assert result.returncode == 0
     for drive in harness.drives:
         assert str(drive) in result.stdout
+
+
+def test_the_json_of_status_is_the_whole_report(harness: DaemonHarness) -> None:
+    result = harness.run("status", "--json", "--config", str(harness.config_file))
+    assert result.returncode == 0
+    assert json.loads(result.stdout).keys() == harness.status().keys()
 
 
 @needs_fuse
