@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import tempfile
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Model:
 
     def piece(self, size: int) -> bytes:
         self.counter += 1
-        return (self.counter.to_bytes(4, "big") * (size // 4 + 1))[:size]
+        return random.Random(self.counter).randbytes(size)
 
     def write(self, offset: int, piece: bytes) -> None:
         if piece:
@@ -150,6 +151,24 @@ def test_any_sequence_of_writes_reads_and_publications_matches_a_bytearray(
             trio.run(_play, Path(folder), cold, steps)
     finally:
         drafts.HELD_BYTES_MAX = before
+
+
+@pytest.mark.parametrize("cut", [0, 5, 10_000, 30_000, 59_999])
+@pytest.mark.parametrize("regrown", [30_001, 50_000, 70_000])
+async def test_what_was_cut_off_does_not_come_back_when_the_file_grows(
+    opened: Opened, cut: int, regrown: int
+) -> None:
+    files = opened.namespace.files
+    content_ = random.Random(1).randbytes(60_000)
+    inode = await made(files, box(files), b"f", content_)
+    handle = files.open(inode, os.O_RDWR)
+    await files.change(inode, Changes(size=cut), handle)
+    await files.change(inode, Changes(size=regrown), handle)
+    expected = content_[:cut].ljust(regrown, b"\0")[:regrown]
+    assert await read_back(handle, 100_000) == expected
+    await handle.release()
+    assert await object_bytes(opened.namespace, "f") == expected
+    assert not broken(opened.namespace)
 
 
 async def test_a_file_is_no_key_before_its_first_close(opened: Opened) -> None:
@@ -447,6 +466,23 @@ async def test_runs_read_before_publication_are_held_by_an_orphan(
     await handle.release()
     assert opened.engine.read(inodes.orphans) == []
     assert not broken(opened.namespace)
+
+
+async def test_runs_that_were_read_before_publication_are_durable_after_fsync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "HELD_BYTES_MAX", 10_000)
+    chunks = MemoryChunks()
+    async with open_namespace(tmp_path / "meta", chunks) as opened:
+        files = opened.namespace.files
+        handle, _ = files.create(box(files), b"f", 0o644, os.O_RDWR, CALLER)
+        await handle.write(0, b"a" * 40_000)
+        await handle.write(40_000, b"b" * 40_000)
+        assert joined(await handle.read(39_999, 2)) == b"ab"
+        await handle.fsync(datasync=True)
+        chunks.crash()
+    async with open_namespace(tmp_path / "meta", chunks) as opened:
+        assert await object_bytes(opened.namespace, "f") == b"a" * 40_000 + b"b" * 40_000
 
 
 async def test_publish_all_publishes_what_is_open(opened: Opened) -> None:
