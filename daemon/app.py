@@ -31,7 +31,7 @@ from daemon import VERSION
 from daemon.config import control_socket, root_key_file
 from daemon.console import create_console, serve_console
 from daemon.control import serve_control
-from daemon.lifecycle import StartError, StopRequest, locked_folder
+from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
 from daemon.mounting import Mount
 from daemon.notify import Notifier
@@ -67,6 +67,7 @@ def serve_until_stopped(
 
     welcome: shown the text for newcomers when the daemon is ready.
     """
+    prepare_process()
     tune_allocator()
     with locked_folder(Path(settings.state.folder)):
         try:
@@ -78,7 +79,7 @@ def serve_until_stopped(
             log.info("made the root key %s, kept in %s", key.access_key, key.file)
         daemon = Daemon(settings, key, Notifier(environment), welcome)
         try:
-            trio.run(daemon.run, strict_exception_groups=True)
+            trio.run(daemon.run)
         except BaseExceptionGroup as group:
             # One reason is enough for people; whatever else fell with it is in the log.
             found = group.subgroup(StartError)

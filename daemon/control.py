@@ -8,6 +8,7 @@ Concurrency: each connection in a task of its own, a few at once, each with a de
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 from daemon.report import Report
+
+log = logging.getLogger(__name__)
 
 STATUS = b"status"
 _LINE_BYTES_MAX = 256
@@ -67,6 +70,9 @@ async def serve_control(path: Path, report: Callable[[], Report]) -> None:
                         await stream.send_all(msgspec.json.encode(report()) + b"\n")
                 except trio.BrokenResourceError:
                     return  # The asker is gone; nobody is left to tell.
+                except Exception:
+                    # A question must not take the store down with it.
+                    log.exception("the status could not be told")
 
     async def _receive_line(stream: trio.SocketStream) -> bytes:
         line = b""

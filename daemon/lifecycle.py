@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,13 @@ class StopRequest:
                 else:
                     log.info("%s: stopping", signal.Signals(number).name)
                     self.requested.set()
+
+
+def prepare_process() -> None:
+    """Before anything is opened: as many open files as we may have, and no file for others."""
+    os.umask(0o077)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

@@ -172,7 +172,10 @@ def copies_wanted(pool: Pool) -> int:
 
 async def _open_pool(settings: Settings) -> Pool:
     try:
-        return await trio.to_thread.run_sync(open_drives, settings.pool.drives)
+        # A drive that hangs must not keep a stop from being heard.
+        return await trio.to_thread.run_sync(
+            open_drives, settings.pool.drives, abandon_on_cancel=True
+        )
     except LabelError as error:
         raise StartError(str(error)) from error
 

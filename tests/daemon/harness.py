@@ -162,8 +162,11 @@ class DaemonHarness:
 
     # -- looking at it -----------------------------------------------------------------
 
-    def client(self, **options: Any) -> Any:
-        """A boto3 S3 client with the root key; `options` go to `botocore.config.Config`."""
+    def client(self, *, ca_file: Path | None = None, **options: Any) -> Any:
+        """A boto3 S3 client with the root key; `options` go to `botocore.config.Config`.
+
+        ca_file: what to verify the server with, for https.
+        """
         config: dict[str, Any] = {
             "retries": {"max_attempts": 1},
             "s3": {"addressing_style": "path"},
@@ -177,6 +180,7 @@ class DaemonHarness:
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
+            verify=None if ca_file is None else str(ca_file),
             config=botocore.config.Config(**config),
         )
 

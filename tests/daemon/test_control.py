@@ -66,6 +66,28 @@ async def test_anything_else_than_status_is_answered_by_closing(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_report_that_fails_is_logged_and_the_next_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "control.sock"
+    reports = iter([RuntimeError("no report"), make_report()])
+
+    def report() -> Report:
+        found = next(reports)
+        if isinstance(found, RuntimeError):
+            raise found
+        return found
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_control, path, report)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(NoDaemon):
+            await trio.to_thread.run_sync(ask_status, path)
+        assert "could not be told" in caplog.text
+        await trio.to_thread.run_sync(ask_status, path)
+        nursery.cancel_scope.cancel()
+
+
 def test_without_a_daemon_the_reason_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(NoDaemon, match=r"no daemon is running: nobody listens at /.*/absent$"):
         ask_status(tmp_path / "absent")

@@ -8,12 +8,15 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import botocore.exceptions
 import pytest
+import trustme
 
 from tests.daemon.harness import HAS_FUSE, SECRET_KEY, DaemonHarness
 
@@ -139,6 +142,43 @@ def test_without_a_mount_everything_else_runs(tmp_path: Path) -> None:
         assert harness.status()["mount"] == {"path": "", "state": "off"}
         harness.client().create_bucket(Bucket="bucket")
         assert harness.stop() == 0
+
+
+def test_https_by_ip_and_a_bucket_as_host_name(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost", "*.s3.localhost")
+    chain, key, ca = (tmp_path / name for name in ("chain.pem", "key.pem", "ca.pem"))
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    key.touch(mode=0o600)
+    certificate.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    settings = {
+        "s3.tls_cert_file": str(chain),
+        "s3.tls_key_file": str(key),
+        "s3.domains": ["s3.localhost"],
+    }
+    with DaemonHarness(tmp_path, mount=False, settings=settings) as harness:
+        assert harness.status()["s3_endpoints"] == [f"https://127.0.0.1:{harness.s3_port}"]
+        harness.endpoint = f"https://127.0.0.1:{harness.s3_port}"
+        client = harness.client(ca_file=ca)
+        client.create_bucket(Bucket="bucket")
+        client.put_object(Bucket="bucket", Key="key", Body=b"over TLS", ChecksumAlgorithm="CRC32C")
+        url = client.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "key"})
+        context = ssl.create_default_context(cafile=str(ca))
+        with urllib.request.urlopen(url, context=context) as answer:
+            assert answer.read() == b"over TLS"
+        harness.endpoint = f"https://s3.localhost:{harness.s3_port}"
+        virtual = harness.client(ca_file=ca, s3={"addressing_style": "virtual"})
+        url = virtual.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "key"})
+        # Nobody resolves the name here, so the connection goes to the address.
+        host, _, target = url.removeprefix("https://").partition("/")
+        assert host.startswith("bucket.s3.localhost")
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{harness.s3_port}/{target}", headers={"Host": host}
+        )
+        with urllib.request.urlopen(request, context=context) as answer:
+            assert answer.read() == b"over TLS"
 
 
 def test_a_wrong_secret_is_refused(harness: DaemonHarness) -> None:
