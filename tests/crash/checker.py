@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,11 +63,14 @@ class Checker:
         """Operations that were answered so far."""
         return sum(worker.ledger.acknowledged_count for worker in self.workers)
 
-    def load(self, seconds: float, *, kill: bool = True) -> None:
+    def load(
+        self, seconds: float, *, kill: bool = True, end: Callable[[], None] | None = None
+    ) -> None:
         """Let all workers run for a while, then kill the daemon in the middle.
 
-        Without `kill` the workers end their last operations. Raises AssertionError when one
-        met an error while the daemon was alive, or does not come back from its last call.
+        end: how to end the daemon instead. With neither, workers end their last operations.
+        Raises AssertionError when one met an error while the daemon was alive, or does not come
+        back from its last call.
         """
         ending = threading.Event()
         threads = [
@@ -77,7 +81,9 @@ class Checker:
             thread.start()
         time.sleep(seconds)
         ending.set()
-        if kill:
+        if end is not None:
+            end()
+        elif kill:
             self._harness.kill()
         deadline = time.monotonic() + JOIN_WITHIN_S
         for thread in threads:

@@ -28,6 +28,12 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def harness(daemon: StartDaemon) -> DaemonHarness:
+    """A daemon on four drives."""
+    return daemon()
+
+
+@pytest.fixture
 def loops(folder: Path) -> Iterator[MakeLoops]:
     """Makes `loops(count, size_bytes)`: ext4 on loop devices, mounted where drives are expected."""
     reason = why_no_loops()
