@@ -123,12 +123,13 @@ class SqliteEngine:
         """Restart the log now; False when a reader is in the way. `run` does it by itself."""
         return await self._upkeep.checkpoint()
 
-    def take_back(self, place: CopyPlace) -> None:
+    async def take_back(self, place: CopyPlace) -> None:
         """Let a drive that was ejected, or is new in the pool, hold a copy if one is missing.
 
-        What stands there is discarded first. `run` builds the copy.
+        What stands there is disowned when this returns, so that the drive's label may be given
+        the pool's epoch. `run` builds the copy. Raises OSError when the drive can't be written.
         """
-        self._upkeep.take_back(place)
+        await self._upkeep.take_back(place)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep barriers, checkpoints and copies going; raises PrimaryLost.

@@ -98,6 +98,7 @@ class Upkeep:
         """Run until cancelled; raises PrimaryLost, when the primary's drive counts as gone."""
         flusher = self._flusher
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(flusher.groups.run)
             nursery.start_soon(self._flush_and_checkpoint)
             nursery.start_soon(self._replace_copies)
             nursery.start_soon(self._verify_forever)
@@ -125,8 +126,12 @@ class Upkeep:
                 if self._flusher.lost is None:
                     self._flusher.primary.unpin()
 
-    def take_back(self, place: CopyPlace) -> None:
+    async def take_back(self, place: CopyPlace) -> None:
         """See `SqliteEngine.take_back`."""
+        holders = {self._flusher.primary.drive, *(copy.drive for copy in self._flusher.copies)}
+        if place.drive in holders:
+            return
+        await self._in_thread(self._folder_type(place.path).remove, STATE)
         self._places[place.drive] = place
         self._flusher.ejected.discard(place.drive)
         self._flusher.changed.set()

@@ -84,12 +84,29 @@ async def test_drive_that_is_taken_back_holds_a_copy_again(tmp_path: Path) -> No
         await commit(engine, "a")
         assert engine.copy_drives == ()
         faults.error.clear()
-        engine.take_back(pool.places[1])
+        await engine.take_back(pool.places[1])
         with trio.fail_after(2):
             while engine.copy_drives != ("d1",):  # noqa: ASYNC110
                 await trio.sleep(0.005)
         await commit(engine, "b")
     assert sqlite_rows(pool.path("d1")) == {"a", "b"}
+
+
+async def test_copy_on_a_drive_that_is_taken_back_and_not_needed_is_disowned(
+    tmp_path: Path,
+) -> None:
+    pool, faults = Pool(tmp_path, 4), Faults()
+    async with pool.open(create=True, running=True, folder_type=faults.folder_type()) as engine:
+        faults.error["d1"] = OSError(errno.EIO, "injected")
+        await commit(engine, "a")
+        with trio.fail_after(2):
+            while engine.copy_drives != ("d2", "d3"):  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        faults.error.clear()
+        assert (pool.path("d1") / STATE).exists()
+        await engine.take_back(pool.places[1])
+        assert not (pool.path("d1") / STATE).exists()
+        assert engine.copy_drives == ("d2", "d3")
 
 
 async def test_primary_that_hangs_is_lost_at_the_deadline_and_no_copy_is_ejected(
