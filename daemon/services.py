@@ -20,10 +20,11 @@ import trio
 
 from daemon.addresses import Address, parse_address
 from daemon.lifecycle import StartError
+from daemon.rejoin import copy_place, take_drives_back
 from daemon.rootkey import RootKey
 from daemon.settings import S3Settings, Settings
 from metadb.errors import NoUsableCopy, SchemaTooNew
-from metadb.sqlite import CopyPlace, MetadbConfig, SqliteEngine, open_engine
+from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
 from s3api.credentials import Credential, MemoryCredentials
@@ -32,9 +33,8 @@ from s3api.lifespan import lifespan
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
 from store.chunks.config import ChunkConfig
-from store.chunks.errors import ChunkError, LabelError
+from store.chunks.errors import LabelError
 from store.chunks.events import ChunkEvent, FragmentDamaged
-from store.chunks.label import FOLDER, META
 from store.chunks.local import LocalChunks
 from store.chunks.pool import Pool, open_drives
 from store.chunks.types import DriveId, DriveState
@@ -78,8 +78,8 @@ async def opened_store(settings: Settings) -> AsyncIterator[OpenStore]:
         async with running(chunks.run), _opened_engine(settings, pool) as engine:
             config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
             namespace = Namespace(engine, chunks, pool.store, config)
-            async with running(engine.run), running(namespace.run):
-                await _rejoin_stale(pool)
+            rejoin = partial(take_drives_back, pool, engine)
+            async with running(engine.run), running(namespace.run), running(rejoin):
                 yield OpenStore(
                     namespace=namespace,
                     chunks=chunks,
@@ -182,11 +182,7 @@ async def _open_pool(settings: Settings) -> Pool:
 
 @asynccontextmanager
 async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[SqliteEngine]:
-    places = [
-        CopyPlace(drive=drive.id, path=drive.io.path / FOLDER / META, trusted=not drive.stale)
-        for drive in pool.drives
-        if drive.state is not DriveState.OFFLINE
-    ]
+    places = [copy_place(drive) for drive in pool.drives if drive.state is not DriveState.OFFLINE]
     config = MetadbConfig(
         copies=copies_wanted(pool),
         flush_interval_s=settings.metadata.flush_interval_s,
@@ -213,17 +209,6 @@ async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[Sqlite
             yield engine
     except (NoUsableCopy, SchemaTooNew) as error:
         raise StartError(f"the metadata can't be opened: {error}") from error
-
-
-async def _rejoin_stale(pool: Pool) -> None:
-    """Take drives back that missed something: their old copies of the metadata are disowned."""
-    for drive in pool.drives:
-        if drive.stale and drive.state is not DriveState.OFFLINE:
-            try:
-                await pool.rejoin(drive)
-                log.info("drive %s was behind and is back in the pool", drive.io.path)
-            except ChunkError as error:
-                log.warning("drive %s was behind and stays out: %s", drive.io.path, error)
 
 
 def _chunk_config(settings: Settings) -> ChunkConfig:
