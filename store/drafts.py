@@ -3,7 +3,8 @@
 The database holds the published content; S3 sees nothing else (rule R6). What the mount writes
 is gathered in memory up to about 2 MiB, then packed in order of place into a log of the chunk
 store, whatever its place in the file: many small writes become one run. Publication finishes
-the log and changes rows in one transaction.
+the log and changes rows in one transaction. What remains in memory of the bytes in a log is one
+small record for each separate range written since the last publication.
 
 Invariants:
   D1 reads through the mount see the published content with all writes over it;
@@ -339,8 +340,9 @@ class Draft:
         self._overlay = Overlay()
         self._logs = []
         self._log = None
-        for log in unused:
-            await log.appender.abandon()
+        with trio.CancelScope(shield=True):
+            for log in unused:
+                await log.appender.abandon()
 
     def _whole_md5(self) -> str | None:
         md5 = self._md5
