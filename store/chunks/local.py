@@ -147,7 +147,9 @@ class LocalChunks:
     # -- drives ------------------------------------------------------------------------
 
     def _drive_changed(self, drive: Drive, before: DriveState) -> None:
-        if drive.state is not DriveState.ONLINE:
+        if drive.state is DriveState.ONLINE:
+            self._placement.drive_came()
+        else:
             self._placement.drive_left(drive)
         nursery = self._writer.nursery
         if drive.state is DriveState.FENCED and nursery is not None:

@@ -5,7 +5,8 @@ write's flush needn't wait for the pages of a large one. Each has one open segme
 
 Invariants:
   A1 a new segment is complete: its k + m members exist, durably, on drives that are ONLINE;
-  A2 a segment with a drive that left ONLINE is sealed before anything else happens.
+  A2 a segment with a drive that left ONLINE is sealed before anything else happens;
+  A3 nothing new is put into a segment opened for fewer drives than are ONLINE now.
 Concurrency: the loop. Members are created in threads, one segment per lane at a time.
 """
 
@@ -88,6 +89,15 @@ class Placement:
                     found.sealed = True
                 else:
                     found.lose(found.drives.index(drive))
+                self.on_sealed(found)
+
+    def drive_came(self) -> None:
+        """One more drive is ONLINE: seal what was opened with fewer than there are now (A3)."""
+        count = sum(drive.writable for drive in self._pool.drives)
+        best = choose_shards(count, self._pool.parity)
+        for found in list(self.open.values()):
+            if (found.segment.k, found.segment.m) != best:
+                found.sealed = True
                 self.on_sealed(found)
 
     # -- opening -----------------------------------------------------------------------

@@ -159,6 +159,9 @@ async def test_a_read_only_drive_is_left_out_and_read(rig: OpenRig) -> None:
         opened.io(2).faults.clear()
         await opened.probe()
         assert states(opened) == ["online"] * 4
+        # What is written from now on stands on all four, not in the segment for three.
+        (run,) = await put(opened.chunks, b"small")
+        assert geometry(opened, run) == (2, 2)
 
 
 async def test_a_full_drive_takes_no_segments_until_it_has_room(rig: OpenRig) -> None:
