@@ -23,6 +23,7 @@ from fusefs import mountpoint
 from fusefs.invalidate import MountInvalidator
 from fusefs.kernelcache import KernelCache
 from fusefs.operations import Operations
+from fusefs.readlock import one_wakeup_a_request
 from store.errors import StoreError
 from store.namespace import Namespace
 
@@ -140,7 +141,7 @@ class _Session:
     async def answer(self) -> None:
         """Answer requests until the mount is gone, `terminate` is called or `stop` gives up."""
         try:
-            with self._answering:
+            with self._answering, one_wakeup_a_request():
                 await pyfuse3.main(TASKS_MIN, TASKS_MAX)
         finally:
             self.ended.set()

@@ -8,6 +8,7 @@ import os
 import random
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,19 @@ def test_many_small_files(mount: Mount, folder: Path) -> None:
     for number in range(200):
         assert (folder / f"{number:03}").read_bytes() == b"%d" % number * 100
     assert len(mount.keys(f"{folder.name}/")) == 200
+
+
+def test_many_programs_write_sync_and_read_at_once(mount: Mount, folder: Path) -> None:
+    def work(name: str) -> int:
+        for number in range(20):
+            content = noise(4096 * (number % 7) + 1, seed=number)
+            with (folder / f"{name}-{number}").open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            assert (folder / f"{name}-{number}").read_bytes() == content
+        return 20
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(work, [f"worker{number}" for number in range(16)])) == 320
+    assert len(mount.keys(f"{folder.name}/")) == 320
