@@ -35,9 +35,11 @@ class Engine(Protocol):
     def transact(
         self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function(tx, ...)` as one transaction and commit it.
+        """Run `function(tx, ...)` as one transaction.
 
-        Raises whatever the function raises (rolled back), MetadataFull, PrimaryLost.
+        It is visible to `read` and `transact` at once, and committed by the next barrier, or soon
+        after without one. Raises whatever the function raises (rolled back), MetadataFull,
+        PrimaryLost.
         """
         ...
 
@@ -56,6 +58,13 @@ class Engine(Protocol):
 
     def before_flush(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Have `hook` awaited at the start of each flush (E3). One hook; set before `run`."""
+        ...
+
+    def on_roll_back(self, hook: Callable[[], None]) -> None:
+        """Have `hook` called whenever a transaction went away again, from within `transact`.
+
+        For whoever remembers what it read inside of transactions.
+        """
         ...
 
     def scan(self, statement: Select[Any], page_rows: int = 500) -> AsyncIterator[list[Row]]:

@@ -25,6 +25,7 @@ import trio
 
 from metadb import wal
 from metadb.errors import MetadataFull, MetadbError, PrimaryLost
+from metadb.groups import Groups
 from metadb.lanes import Batch
 from metadb.mirror import Copy, CopyDamaged, Turn
 from metadb.primary import Primary
@@ -58,6 +59,7 @@ class Flusher:
         on_eject: Callable[[str], Awaitable[None]],
     ) -> None:
         self.primary = primary
+        self.groups = Groups(primary, self.position)
         self.copies: list[Copy] = []
         self.hook: Callable[[], Awaitable[None]] | None = None
         self.generation = 0
@@ -83,8 +85,17 @@ class Flusher:
 
     async def barrier(self) -> None:
         """Return when all that was committed before the call is durable (`Engine.barrier`)."""
-        target = self.position()
-        while self._durable < target:
+        group = self.groups.pending
+        target = self.position() if group is None else None
+        if group is not None:
+            group.waiters += 1
+        while True:
+            if group is not None:
+                if group.error is not None:
+                    _raise_anew(group.error)
+                target = group.position
+            if target is not None and self._durable >= target:
+                return
             if self.lost is not None:
                 raise PrimaryLost(*self.lost.args)
             flush = self._under_way
@@ -92,7 +103,8 @@ class Flusher:
                 await self._lead()
                 continue
             await flush.done.wait()
-            if flush.error is not None and (flush.target >= target or self.lost is not None):
+            ours = target is not None and flush.target >= target
+            if flush.error is not None and (ours or self.lost is not None):
                 _raise_anew(flush.error)
 
     def lose(self, error: PrimaryLost) -> None:
@@ -108,6 +120,7 @@ class Flusher:
         right behind a flush. They get it with the next flush.
         """
         assert self.between_flushes.locked() and self._turn is None
+        self.groups.commit()
         frames = self.primary.index.frames()
         start = min([self.flushed, *(copy.frames for copy in self.copies)])
         tail = self.primary.read_log(start, frames)
@@ -154,6 +167,7 @@ class Flusher:
             with trio.CancelScope(shield=True):
                 await self._acquire()
                 try:
+                    self.groups.commit()
                     flush.target = self.position()
                     await self._flush()
                 finally:

@@ -28,6 +28,8 @@ from metadb.lanes import Lane
 from metadb.mirror import DATABASE, LOG, PIECE_BYTES
 
 _CACHED_STATEMENTS = 512
+# What most groups of transactions stay below (metadb.groups).
+_GROUP_BYTES = 512 << 10
 
 
 class Primary:
@@ -90,6 +92,13 @@ class Primary:
                 self._log_bytes += os.pwrite(self.log_fd, bytes(PIECE_BYTES), self._log_bytes)
             except OSError:
                 return  # It only makes syncs cheaper; a commit meets the same error, and tells.
+
+    def has_room(self) -> bool:
+        """Whether the log has zeros ahead for a group of transactions; they are made if not."""
+        if self._log_bytes >= wal.end_of(self.index.frames()) + _GROUP_BYTES:
+            return True
+        self.grow_log()
+        return self._log_bytes >= wal.end_of(self.index.frames()) + _GROUP_BYTES
 
     def probe(self) -> None:
         """Raise PrimaryLost unless the paths still name the files that are open."""

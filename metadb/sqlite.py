@@ -27,9 +27,10 @@ import trio
 from sqlalchemy import Select
 
 from metadb import migrations
-from metadb.errors import MetadataFull, PrimaryLost
+from metadb.errors import PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
+from metadb.groups import meaning
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS, Copy
 from metadb.primary import Primary
 from metadb.recovery import Choice, CopyPlace, State, boot_id, choose
@@ -45,11 +46,6 @@ T = TypeVar("T")
 _SMALL_BYTES = 256 << 20
 _CLOSE_DEADLINE_S = 5.0
 
-_LOST_CODES = frozenset(
-    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT}
-    | {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY}
-)
-
 
 class SqliteEngine:
     """An `Engine`; made by `open_engine`."""
@@ -58,6 +54,7 @@ class SqliteEngine:
         self._primary = primary
         self._connection = primary.connection
         self._execute = primary.connection.execute
+        self._groups = flusher.groups
         self._tx = Tx(primary.connection)
         self._flusher = flusher
         self._upkeep = upkeep
@@ -79,15 +76,16 @@ class SqliteEngine:
         """See `Engine.transact`."""
         if self._flusher.lost is not None:
             raise PrimaryLost(*self._flusher.lost.args)
-        execute = self._execute
+        groups = self._groups
+        group = groups.begin()
         try:
-            if not self._connection.in_transaction:
-                execute("BEGIN")
             result = function(self._tx, *args, **kwargs)
-            execute("COMMIT")
+            groups.keep()
         except BaseException as error:
-            if self._connection.in_transaction:
-                self._roll_back()
+            try:
+                groups.undo(group)
+            except sqlite3.Error as undone:
+                self._flusher.lose(PrimaryLost(f"a transaction could not be undone: {undone}"))
             if isinstance(error, sqlite3.Error):
                 self._raise_translated(error)
             raise
@@ -115,8 +113,13 @@ class SqliteEngine:
         """See `Engine.before_flush`. What the hook raises, the barrier raises."""
         self._flusher.hook = hook
 
+    def on_roll_back(self, hook: Callable[[], None]) -> None:
+        """See `Engine.on_roll_back`."""
+        self._groups.rolled_back = hook
+
     def scan(self, statement: Select[Any], page_rows: int = 500) -> AsyncIterator[list[Row]]:
         """See `Engine.scan`."""
+        self._groups.commit()
         return self._scan.pages(statement, page_rows)
 
     async def checkpoint(self) -> bool:
@@ -138,21 +141,14 @@ class SqliteEngine:
         """
         await self._upkeep.run(task_status)
 
-    def _roll_back(self) -> None:
-        try:
-            self._execute("ROLLBACK")
-        except sqlite3.Error as error:
-            self._flusher.lose(PrimaryLost(f"a transaction could not be rolled back: {error}"))
-
     def _raise_translated(self, error: sqlite3.Error) -> None:
         """Raise what the error means for the engine; return when it is a mistake of our own."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            raise MetadataFull("no room to commit") from error
-        if code in _LOST_CODES:
-            lost = PrimaryLost(f"{self._primary.path}: {error}")
-            self._flusher.lose(lost)
-            raise lost from error
+        found = meaning(error)
+        if isinstance(found, PrimaryLost):
+            found = PrimaryLost(f"{self._primary.path}: {error}")
+            self._flusher.lose(found)
+        if found is not None:
+            raise found from error
 
 
 @asynccontextmanager

@@ -112,6 +112,11 @@ class Pool:
         return pool
 
 
+def end_round(engine: SqliteEngine) -> None:
+    """Commit without a flush, as `engine.run` does at the end of a round of the scheduler."""
+    engine._groups.commit()
+
+
 def reboot(pool: Pool) -> None:
     """Have all state files say that the machine was started since."""
     for place in pool.places:

@@ -17,7 +17,7 @@ from metadb.errors import MetadataFull, NoUsableCopy, PrimaryLost
 from metadb.lanes import Batch
 from metadb.mirror import DATABASE, LOG, STATE
 from metadb.sqlite import SqliteEngine
-from tests.metadb.copies import CONFIG, Pool, count, get, put, reboot, sqlite_rows
+from tests.metadb.copies import CONFIG, Pool, count, end_round, get, put, reboot, sqlite_rows
 from tests.metadb.faults import Faults
 
 
@@ -390,6 +390,7 @@ async def test_kill_between_restart_and_the_next_flush_loses_nothing(tmp_path: P
         async def hook() -> None:
             if engine._flusher.generation == 1 and not killed:
                 engine.transact(put, "new generation")
+                end_round(engine)
                 killed.append(pool.crashed(tmp_path / "b"))
                 killed.append(pool.crashed(tmp_path / "c"))
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from metadb import schema
 from metadb.errors import NoUsableCopy
 from metadb.statements import Tx
-from tests.metadb.copies import CONFIG, Pool, count, get, put, reboot, sqlite_rows
+from tests.metadb.copies import CONFIG, Pool, count, end_round, get, put, reboot, sqlite_rows
 
 
 async def test_transact_that_raises_leaves_nothing(tmp_path: Path) -> None:
@@ -46,6 +46,7 @@ async def test_barrier_makes_commits_durable_on_every_copy(tmp_path: Path) -> No
         engine.transact(put, "before")
         await engine.barrier()
         engine.transact(put, "after")
+        end_round(engine)
         after = pool.crashed(tmp_path / "b")
     assert sqlite_rows(after.path("d0")) == {"before", "after"}
     assert sqlite_rows(after.path("d1")) == {"before"}
@@ -159,6 +160,7 @@ async def test_commits_only_the_primary_holds_are_dropped_after_a_reboot(tmp_pat
         engine.transact(put, "acknowledged")
         await engine.barrier()
         engine.transact(put, "not")
+        end_round(engine)
         killed = pool.crashed(tmp_path / "b")
         rebooted = pool.crashed(tmp_path / "c")
     async with killed.open() as engine:
@@ -179,6 +181,7 @@ async def test_one_drive_alone_keeps_all_it_has_after_a_reboot(tmp_path: Path) -
     pool = Pool(tmp_path / "a", 1)
     async with pool.open(create=True) as engine:
         engine.transact(put, "a")
+        end_round(engine)
         after = pool.crashed(tmp_path / "b")
     reboot(after)
     async with after.open() as engine:

@@ -1,0 +1,137 @@
+"""Transactions that commit together: `Group`, and the one that is under way.
+
+Each transaction is a savepoint in a group's SQLite transaction. A group ends with the flush that
+makes it durable, or at the end of the scheduler's round where nobody waits for one. What many
+transactions have in common (the pages at the right edge of every table) then goes to the log once
+and not for each: 10.4 frames and 208 us of the loop for a small PUT alone, 2.5 and 80 in
+groups of eight.
+
+Invariants:
+  G1 a transaction that raises leaves no trace in its group, and the group goes on;
+  G2 readers on the loop see a group's transactions at once, everybody else when it is committed;
+  G3 a group that can't be committed is rolled back whole, and every barrier for it raises. So
+     that a full drive doesn't do that, a group starts only with room in the log (`Primary.room`).
+Concurrency: the loop. No await inside.
+Source: https://sqlite.org/lang_savepoint.html.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+
+import trio
+
+from metadb.errors import MetadataFull, MetadbError, PrimaryLost
+from metadb.primary import Primary
+
+_log = logging.getLogger(__name__)
+
+TRANSACTIONS_MAX = 64
+_LOST_CODES = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT}
+    | {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY}
+)
+
+
+def meaning(error: sqlite3.Error) -> MetadbError | None:
+    """What SQLite's error means for the engine; None when it is a mistake of our own."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return MetadataFull("no room to commit")
+    if code in _LOST_CODES:
+        return PrimaryLost(str(error))
+    return None
+
+
+class Group:
+    """Transactions that are committed together.
+
+    position: how far the log was when they were, None before. error: why they never will be.
+    waiters: barriers that wait for it; the flush they bring about commits it.
+    """
+
+    __slots__ = ("count", "error", "position", "waiters")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.waiters = 0
+        self.position: int | None = None
+        self.error: Exception | None = None
+
+
+class Groups:
+    """The group under way on the loop's connection.
+
+    position: asks how far the log is committed. rolled_back: called whenever changes that were
+    visible on the loop went away again, for whoever remembered what it had read.
+    """
+
+    def __init__(self, primary: Primary, position: Callable[[], int]) -> None:
+        self.pending: Group | None = None
+        self.rolled_back: Callable[[], None] = lambda: None
+        self._primary = primary
+        self._connection = primary.connection
+        self._execute = primary.connection.execute
+        self._position = position
+        self._opened = trio.Event()
+
+    def begin(self) -> Group:
+        """Start a transaction, in the group under way or a new one. Raises MetadataFull."""
+        group = self.pending
+        if group is not None and group.count >= TRANSACTIONS_MAX:
+            self.commit()
+            group = None
+        if group is None:
+            if not self._primary.has_room():
+                raise MetadataFull("no room for the log on the primary's drive")
+            if not self._connection.in_transaction:
+                self._execute("BEGIN")
+            group = self.pending = Group()
+            self._opened.set()
+        group.count += 1
+        self._execute("SAVEPOINT one")
+        return group
+
+    def keep(self) -> None:
+        """End the transaction begun last."""
+        self._execute("RELEASE one")
+
+    def undo(self, group: Group) -> None:
+        """Take the transaction begun last back (G1)."""
+        if self._connection.in_transaction:
+            self._execute("ROLLBACK TO one")
+            self._execute("RELEASE one")
+        else:
+            # SQLite itself has rolled back everything, which it does for I/O errors.
+            self._fail(group, MetadataFull("the log could not be written"))
+        self.rolled_back()
+
+    def commit(self) -> None:
+        """Commit the group under way, if there is one; where that fails its barriers raise."""
+        group, self.pending = self.pending, None
+        if group is None:
+            return
+        try:
+            self._execute("COMMIT")
+        except sqlite3.Error as error:
+            self._fail(group, meaning(error) or error)
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+            self.rolled_back()
+        else:
+            group.position = self._position()
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        _log.error("metadata: %d transactions were rolled back: %s", group.count, error)
+        group.error = error
+        self.pending = None
+
+    async def run(self) -> None:
+        """Commit what no flush is about to commit, at the end of the scheduler's round."""
+        while True:
+            await self._opened.wait()
+            self._opened = trio.Event()
+            if self.pending is not None and not self.pending.waiters:
+                self.commit()
