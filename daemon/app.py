@@ -158,19 +158,24 @@ class Daemon:
 
     async def _serve_store(self, listeners: list[socket.socket]) -> None:
         """Serve until asked to stop, over losses of the primary database."""
-        lost = True
-        while lost:
-            lost = False
+        while True:
             try:
                 await self._serve_once(listeners)
-            except* PrimaryLost as group:
-                lost = True
-                cause = _first(group)
-                log.error("the primary copy of the metadata is lost (%s): restarting", cause)
+            except BaseExceptionGroup as group:
+                lost, rest = group.split(PrimaryLost)
+                if lost is None or not isinstance(rest, ExceptionGroup | None):
+                    raise
+                log.error("the primary copy of the metadata is lost: %s; restarting", _first(lost))
+                if rest is not None:
+                    log.error("what fell with it", exc_info=rest)
+            else:
+                return
             finally:
                 self._store = self._server = None
-            if lost:
-                self._note_restart()
+            if self._stop.requested.is_set():
+                # What was acknowledged is on the copies; the next start goes on from one.
+                return
+            self._note_restart()
 
     async def _serve_once(self, listeners: list[socket.socket]) -> None:
         settings, stop = self._settings, self._stop
@@ -187,6 +192,9 @@ class Daemon:
                             await stop.requested.wait()
                             self._phase = "stopping"
                             self._notifier.stopping()
+                            # Who comes now is refused instead of waiting for nobody.
+                            for each in listeners:
+                                each.close()
                 watch.cancel_scope.cancel()
 
     async def _give_up_start(self, scope: trio.CancelScope) -> None:
@@ -210,6 +218,7 @@ class Daemon:
         """Count it; too many in a short time means that restarting does not help."""
         now = time.monotonic()
         self._phase = "restarting"
+        self._notifier.status("restarting on another copy of the metadata")
         self._restart_count += 1
         self._restarts.append(now)
         if len(self._restarts) == _RESTARTS_MAX and now - self._restarts[0] < _RESTARTS_WITHIN_S:

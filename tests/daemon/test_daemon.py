@@ -114,6 +114,9 @@ def test_a_second_signal_makes_it_hurry(tmp_path: Path) -> None:
             harness.process.send_signal(signal.SIGINT)
             with pytest.raises(subprocess.TimeoutExpired):
                 harness.process.wait(0.5)
+            assert harness.http_status("/health/ready") == 503
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", harness.s3_port), timeout=10)
             harness.process.send_signal(signal.SIGINT)
             assert harness.process.wait(20) == 0
 
