@@ -23,6 +23,7 @@ from metadb.records import DentryRow, EntryRow, InodeId, InodeRow
 from metadb.schema import dentry, inode
 from metadb.statements import Statement, Tx, insert_row
 
+_DIRECTORIES_KEPT = 100_000
 _HERE = and_(dentry.c.parent == bindparam("parent"), dentry.c.name == bindparam("name"))
 _INODE = Statement(select(dentry.c.inode).where(_HERE), "parent", "name")
 _STAT = Statement(
@@ -121,6 +122,19 @@ def inode_of(tx: Tx, parent: InodeId, name: bytes) -> InodeId | None:
     return None if row is None else row[0]
 
 
+def directory_of(tx: Tx, parent: InodeId, name: bytes) -> InodeId | None:
+    """`inode_of` for a directory's name (it ends in '/'), from memory where it was asked before."""
+    number = tx.directories.get((parent, name))
+    if number is None:
+        row = tx.one(_INODE, parent, name)
+        if row is None:
+            return None
+        if len(tx.directories) >= _DIRECTORIES_KEPT:
+            tx.directories.clear()
+        number = tx.directories[parent, name] = row[0]
+    return InodeId(number)
+
+
 def stat(tx: Tx, parent: InodeId, name: bytes) -> InodeRow | None:
     """The inode's row behind a name, or None."""
     row = tx.one(_STAT, parent, name)
@@ -140,11 +154,13 @@ def insert(tx: Tx, row: DentryRow) -> None:
 
 def repoint(tx: Tx, parent: InodeId, name: bytes, to: InodeId) -> None:
     """Make a name that is there mean another inode."""
+    tx.directories.pop((parent, name), None)
     tx.run(_REPOINT, to, parent, name)
 
 
 def remove(tx: Tx, parent: InodeId, name: bytes) -> bool:
     """Whether the name was there."""
+    tx.directories.pop((parent, name), None)
     return tx.run(_DELETE, parent, name) > 0
 
 

@@ -60,13 +60,6 @@ class Engine(Protocol):
         """Have `hook` awaited at the start of each flush (E3). One hook; set before `run`."""
         ...
 
-    def on_roll_back(self, hook: Callable[[], None]) -> None:
-        """Have `hook` called whenever a transaction went away again, from within `transact`.
-
-        For whoever remembers what it read inside of transactions.
-        """
-        ...
-
     def scan(self, statement: Select[Any], page_rows: int = 500) -> AsyncIterator[list[Row]]:
         """Rows of a long query in pages, on a read-only connection of its own (scan lane).
 

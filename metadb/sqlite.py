@@ -56,6 +56,7 @@ class SqliteEngine:
         self._execute = primary.connection.execute
         self._groups = flusher.groups
         self._tx = Tx(primary.connection)
+        flusher.groups.rolled_back = self._tx.directories.clear
         self._flusher = flusher
         self._upkeep = upkeep
         self._scan = scan
@@ -112,10 +113,6 @@ class SqliteEngine:
     def before_flush(self, hook: Callable[[], Awaitable[None]]) -> None:
         """See `Engine.before_flush`. What the hook raises, the barrier raises."""
         self._flusher.hook = hook
-
-    def on_roll_back(self, hook: Callable[[], None]) -> None:
-        """See `Engine.on_roll_back`."""
-        self._groups.rolled_back = hook
 
     def scan(self, statement: Select[Any], page_rows: int = 500) -> AsyncIterator[list[Row]]:
         """See `Engine.scan`."""

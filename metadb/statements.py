@@ -56,12 +56,15 @@ class Tx:
     """A transaction under way on the loop's connection: what row functions run statements on.
 
     Lives inside `Engine.transact` or `Engine.read` and must not be kept beyond it.
+    directories: what `metadb.dentries.directory_of` found, kept from one transaction to the next
+    and forgotten when one is rolled back. Only one process writes, so nothing else makes it stale.
     """
 
-    __slots__ = ("_execute",)
+    __slots__ = ("_execute", "directories")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
+        self.directories: dict[tuple[int, bytes], int] = {}
 
     def one(self, statement: Statement, *parameters: Any) -> Row | None:
         """The first row, or None."""

@@ -115,7 +115,7 @@ def _told(tx: Tx, state: State, place: tree.Place, old: InodeRow | None) -> Told
         return told
     told.entries.append((place.parent, name_of(place.name)))
     told.inodes.append(place.parent)
-    twin = dentries.inode_of(tx, place.parent, place.name + b"/")
+    twin = dentries.directory_of(tx, place.parent, place.name + b"/")
     if twin is not None:
         told.entries.append((twin, BODY))
         told.inodes.append(twin)

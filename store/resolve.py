@@ -49,7 +49,7 @@ def _follow(tx: Tx, bucket: InodeId, components: list[bytes]) -> InodeRow | None
             directories.pop()
             continue
         if not last:
-            below = dentries.inode_of(tx, directories[-1], component + b"/")
+            below = dentries.directory_of(tx, directories[-1], component + b"/")
             if below is not None:
                 directories.append(below)
                 continue

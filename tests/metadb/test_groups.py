@@ -9,7 +9,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from metadb import dentries
 from metadb.errors import MetadataFull
+from metadb.records import ROOT, DentryRow, InodeId
 from metadb.sqlite import SqliteEngine
 from metadb.statements import Tx
 from tests.metadb.copies import Pool, count, put, sqlite_rows
@@ -46,19 +48,11 @@ async def test_a_transaction_that_raises_leaves_its_group_whole(tmp_path: Path) 
         raise ZeroDivisionError
 
     async with pool.open(create=True) as engine:
-        rolled_back = 0
-
-        def count_one() -> None:
-            nonlocal rolled_back
-            rolled_back += 1
-
-        engine.on_roll_back(count_one)
         engine.transact(put, "a")
         with pytest.raises(ZeroDivisionError):
             engine.transact(bad)
         engine.transact(put, "b")
         await engine.barrier()
-        assert rolled_back == 1
         assert sqlite_rows(pool.path(engine.primary_drive)) == {"a", "b"}
 
 
@@ -110,3 +104,27 @@ async def test_without_room_in_the_log_no_group_starts_and_reads_go_on(
         with pytest.raises(MetadataFull):
             engine.transact(put, "refused")
         assert engine.read(count) == 1
+
+
+async def test_a_directory_seen_in_a_transaction_that_was_undone_is_not_remembered(
+    tmp_path: Path,
+) -> None:
+    row = DentryRow(ROOT, b"d/", InodeId(7), None)
+
+    def make(tx: Tx, error: bool) -> InodeId | None:
+        dentries.insert(tx, row)
+        found = dentries.directory_of(tx, ROOT, b"d/")
+        if error:
+            raise ZeroDivisionError
+        return found
+
+    async with Pool(tmp_path, 1).open(create=True) as engine:
+        with pytest.raises(ZeroDivisionError):
+            engine.transact(make, True)
+        assert engine.read(dentries.directory_of, ROOT, b"d/") is None
+        assert engine.transact(make, False) == 7
+        assert engine.read(dentries.directory_of, ROOT, b"d/") == 7
+        engine.transact(dentries.repoint, ROOT, b"d/", InodeId(8))
+        assert engine.read(dentries.directory_of, ROOT, b"d/") == 8
+        engine.transact(dentries.remove, ROOT, b"d/")
+        assert engine.read(dentries.directory_of, ROOT, b"d/") is None
