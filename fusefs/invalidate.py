@@ -55,6 +55,10 @@ class MountInvalidator:
         """See `store.events.Invalidator`."""
         return self._cache.knows(parent, name)
 
+    def holds(self, inode: InodeId) -> bool:
+        """See `store.events.Invalidator`."""
+        return self._cache.holds(inode)
+
     async def invalidate(
         self, entries: Sequence[tuple[InodeId, bytes]], inodes: Sequence[InodeId]
     ) -> None:

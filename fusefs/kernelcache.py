@@ -37,19 +37,23 @@ class KernelCache:
         counts = self._counts
         counts[inode] = counts.get(inode, 0) + 1
 
-    def forget(self, inode: int, lookups: int) -> None:
-        """The kernel gives back `lookups` of the times it was told of `inode`."""
+    def forget(self, inode: int, lookups: int) -> bool:
+        """The kernel gives back `lookups` of the times it was told of `inode`.
+
+        Returns whether that was the last: then it holds the inode no more.
+        """
         left = self._counts.get(inode, 0) - lookups
         if left > 0:
             self._counts[inode] = left
-            return
+            return False
         self._counts.pop(inode, None)
         names = self._names.pop(inode, None)
         if names is not None:
             self._names_left += len(names)
+        return True
 
     def holds(self, inode: InodeId) -> bool:
-        """Whether the kernel may have attributes of `inode`. It has the root without asking."""
+        """Whether the kernel may have `inode`, and ask for it by its number; the root always."""
         return inode in self._counts or inode == ROOT
 
     # -- names -------------------------------------------------------------------------

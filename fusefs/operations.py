@@ -97,8 +97,11 @@ class Operations(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         forget = self._cache.forget
-        for inode, lookups in inode_list:
-            forget(inode, lookups)
+        gone = [InodeId(inode) for inode, lookups in inode_list if forget(inode, lookups)]
+        try:
+            self._files.forgotten(gone)
+        except Exception:  # Not even FUSEError may come out: nobody waits for an answer.
+            log.exception("forget failed")
 
     @answered
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:

@@ -68,3 +68,11 @@ def test_a_name_noted_twice_takes_room_once() -> None:
     for name in (b"a", b"a", b"a", b"b"):
         cache.note(DIRECTORY, name)
     assert not cache.knows(DIRECTORY, b"c")
+
+
+def test_the_last_forget_says_so() -> None:
+    cache = KernelCache()
+    cache.count(DIRECTORY)
+    cache.count(DIRECTORY)
+    assert not cache.forget(DIRECTORY, 1)
+    assert cache.forget(DIRECTORY, 1)
