@@ -19,6 +19,13 @@ class Invalidator(Protocol):
         """Whether the kernel may hold this POSIX name, as present or as absent. Cheap, no await."""
         ...
 
+    def holds(self, inode: InodeId) -> bool:
+        """Whether the kernel may still ask for this inode by its number. Cheap, no await.
+
+        Once it no longer does, the mount says so by `Files.forgotten`.
+        """
+        ...
+
     async def invalidate(
         self, entries: Sequence[tuple[InodeId, bytes]], inodes: Sequence[InodeId]
     ) -> None:

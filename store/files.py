@@ -8,9 +8,10 @@ Source: rules R0 to R17 of SEMANTICS.md; POSIX.1-2017, rename(2), link(2), unlin
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -33,6 +34,7 @@ from store.publication import note_names
 from store.state import State, now_ns
 from store.translate import translated
 
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -231,6 +233,17 @@ class Files:
         if flags & os.O_TRUNC:
             handle.draft.truncate(0)
         return handle
+
+    def forgotten(self, numbers: Sequence[InodeId]) -> None:
+        """The kernel no longer has these inodes: those without a name go, if nothing holds them.
+
+        Nobody waits for that: what can't be done now is done at the next start.
+        """
+        try:
+            with translated():
+                self._drafts.forgotten(numbers)
+        except StoreError as error:
+            log.warning("files without a name stay until the next start: %s", error)
 
     def open_directory(self, inode: InodeId) -> DirectoryHandle:
         """Open a directory for listing. Raises NotDirectory."""

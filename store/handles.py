@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metadb import inodes
 from metadb.records import InodeId, InodeRow
 from store import tree
 from store.drafts import Draft
@@ -47,11 +46,17 @@ class Drafts:
             self._state.pins.drop(draft.inode)
             if not draft.handles:
                 del self._drafts[draft.inode]
-                row = self._state.engine.read(inodes.get, draft.inode)
-                if row is not None and row.nlink == 0:
-                    self._state.engine.transact(tree.erase_orphan, self._state, draft.inode)
+                self.forgotten([draft.inode])
                 if draft.dirty:
                     await draft.discard()
+
+    def forgotten(self, numbers: Sequence[InodeId]) -> None:
+        """A holder of these inodes is gone: those that have no name and no other holder go."""
+        nameless = self._state.nameless
+        gone = [n for n in numbers if n in nameless and not self._state.is_held(n)]
+        if gone:
+            self._state.engine.transact(tree.erase_nameless, self._state, gone)
+            nameless.difference_update(gone)
 
     def get(self, number: InodeId) -> Draft | None:
         """The inode's draft, if it is open."""

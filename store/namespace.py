@@ -46,6 +46,7 @@ class Namespace:
     def set_invalidator(self, invalidator: Invalidator | None) -> None:
         """Have S3-born changes told to this mount (rule R8); None when it is unmounted."""
         self._state.invalidator = invalidator
+        self.files.forgotten(list(self._state.nameless))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Recover, report started, then serve until cancelled.

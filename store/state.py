@@ -1,7 +1,7 @@
 """What all parts of the store share: the engine, the chunks, and three small registries.
 
 - `InodeNumbers` gives out inode numbers, each once for ever;
-- `Pins` counts who holds an inode open, so that its last unlink leaves the content in place;
+- `Pins` counts the open handles of an inode, so that its last unlink leaves the content in place;
 - `Readers` remembers which freed runs somebody may still be reading.
 Concurrency: one trio loop, no await inside any method.
 """
@@ -163,8 +163,20 @@ class State:
     invalidator: Invalidator | None = None
     inode_count: int = 0
     store_id: str = ""
+    # Inodes whose last name went while the kernel or a handle held them.
+    nameless: set[InodeId] = field(default_factory=set)
     # Runs named by committed rows whose bytes are not synced yet: the barrier syncs them first.
     unsynced: list[Run] = field(default_factory=list)
+
+    def is_held(self, number: InodeId) -> bool:
+        """Whether a handle or the kernel has the inode, so that it must outlive its last name.
+
+        The kernel opens a file by the number it was told for the name a moment ago. In between the
+        name may have gone to another inode, and by POSIX the old one is then opened all the same.
+        """
+        if number in self.pins:
+            return True
+        return self.invalidator is not None and self.invalidator.holds(number)
 
     def new_inode(self) -> InodeId:
         """A new inode number outside a transaction: for bytes that are written ahead of it."""

@@ -10,9 +10,10 @@ registries. Source: rules R1, R2, R4, R12, R15 of SEMANTICS.md.
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from metadb import buckets, changes, content, dentries, inodes
+from metadb import changes, content, dentries, inodes
 from metadb.records import IMPLICIT, ROOT, DentryRow, InodeId, InodeRow
 from metadb.statements import Tx
 from store.errors import NoSuchBucket, NoSuchEntry, TooManyLinks
@@ -31,17 +32,17 @@ class Place(NamedTuple):
 
 def bucket_id(tx: Tx, name: str) -> InodeId:
     """The inode of a bucket's directory. Raises NoSuchBucket."""
-    row = buckets.by_name(tx, name)
-    if row is None:
+    number = dentries.directory_of(tx, ROOT, name.encode(errors="surrogateescape") + b"/")
+    if number is None:
         raise NoSuchBucket(name)
-    return row.id
+    return number
 
 
 def find(tx: Tx, bucket: InodeId, components: list[bytes]) -> Place | None:
     """Where the key would stand, or None if a directory on the way is missing."""
     parent = bucket
     for component in components[:-1]:
-        below = dentries.inode_of(tx, parent, component + b"/")
+        below = dentries.directory_of(tx, parent, component + b"/")
         if below is None:
             return None
         parent = below
@@ -59,7 +60,7 @@ def make_place(
     parent = bucket
     made: Place | None = None
     for component in components[:-1]:
-        below = dentries.inode_of(tx, parent, component + b"/")
+        below = dentries.directory_of(tx, parent, component + b"/")
         if below is None:
             below = make_directory(tx, state, parent, component, bucket, now, flags=IMPLICIT).id
             made = made or Place(parent, component)
@@ -163,12 +164,13 @@ def remove_leaf(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> 
 
 
 def drop_link(tx: Tx, state: State, row: InodeRow, now: int) -> None:
-    """One name less; the last takes the inode along unless somebody holds it open."""
+    """One name less; the last takes the inode along unless somebody holds it."""
     if row.nlink > 1:
         inodes.set_nlink(tx, row.id, row.nlink - 1, now)
-    elif row.id in state.pins:
+    elif state.is_held(row.id):
         inodes.set_nlink(tx, row.id, 0, now)
         inodes.add_orphan(tx, row.id)
+        state.nameless.add(row.id)
     else:
         erase(tx, state, row.id)
 
@@ -182,9 +184,19 @@ def erase(tx: Tx, state: State, number: InodeId) -> None:
 
 
 def erase_orphan(tx: Tx, state: State, number: InodeId) -> None:
-    """The last handle of an unlinked inode was closed."""
+    """Nobody holds an inode without a name any more."""
     inodes.remove_orphan(tx, number)
     erase(tx, state, number)
+
+
+def erase_nameless(tx: Tx, state: State, numbers: Sequence[InodeId]) -> None:
+    """Erase those of the inodes that have no name and that nobody holds."""
+    for number in numbers:
+        if state.is_held(number):
+            continue
+        row = inodes.get(tx, number)
+        if row is not None and row.nlink == 0:
+            erase_orphan(tx, state, number)
 
 
 def add_link(tx: Tx, row: InodeRow, place: Place, now: int) -> InodeRow:
