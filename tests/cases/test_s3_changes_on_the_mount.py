@@ -61,6 +61,39 @@ def test_every_deletion_and_return_is_what_the_next_open_finds(
             os.open(box / "key", os.O_RDONLY)
 
 
+@pytest.mark.parametrize("door", ["s3", "mount"])
+def test_a_name_that_always_exists_always_opens(s3: Any, bucket: str, box: Path, door: str) -> None:
+    # What open(2) found a moment ago may have lost its name by the time the daemon is asked for it.
+    versions = {noise(size, seed) for seed, size in enumerate((3_000, 20_000, 70_000))}
+    put(s3, bucket, "key", next(iter(versions)))
+    ended = threading.Event()
+
+    def read() -> int:
+        count = 0
+        while not ended.is_set():
+            assert (box / "key").read_bytes() in versions
+            count += 1
+        return count
+
+    def replace(writer: int) -> None:
+        for _ in range(30):
+            for body in versions:
+                if door == "s3":
+                    put(s3, bucket, "key", body)
+                else:
+                    (box / f"new-{writer}").write_bytes(body)
+                    os.replace(box / f"new-{writer}", box / "key")
+
+    with ThreadPoolExecutor(8) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            list(pool.map(replace, range(5)))
+        finally:
+            ended.set()
+        assert sum(reader.result() for reader in readers) > 30
+    assert os.listdir(box) == ["key"]
+
+
 def test_a_large_replacement_is_read_whole_by_the_next_open(
     s3: Any, bucket: str, box: Path
 ) -> None:
