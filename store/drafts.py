@@ -235,13 +235,13 @@ class Draft:
             self._logs.append(log)
         return log, place
 
-    async def _finish_logs(self) -> None:
+    async def _finish_logs(self, *, durable: bool = False) -> None:
         """Turn every log into runs. Only in turn. Raises NoSpace, Unavailable; may be repeated."""
         self._log = None
         with translated(self.inode), trio.CancelScope(shield=True):
             for log in self._logs:
                 if log.runs is None:
-                    log.runs = await log.appender.finish(durable=False)
+                    log.runs = await log.appender.finish(durable=durable)
 
     async def _make_readable(self) -> None:
         """A reader needs bytes of a log that is still open: finish it, and hold its runs (D3)."""
@@ -263,9 +263,11 @@ class Draft:
 
     # -- publication -------------------------------------------------------------------
 
-    async def publish(self) -> None:
+    async def publish(self, *, durable: bool = False) -> None:
         """Make what was written the published content; nothing happens if nothing was.
 
+        durable: a barrier comes next. Bytes that lost drives on their way are written again now,
+        which afterwards only heal could do.
         Raises NoSpace, Unavailable, Unrecoverable (D2).
         """
         if not self.dirty:
@@ -281,7 +283,7 @@ class Draft:
                     if not self._named():
                         return
                     await self._spill()
-                    await self._finish_logs()
+                    await self._finish_logs(durable=durable)
                 if edits == self._edits:
                     await self._commit(inline)
                     return

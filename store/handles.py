@@ -125,7 +125,7 @@ class Handle:
 
     async def fsync(self, datasync: bool) -> None:
         """Publish and make durable. Raises what `flush` raises."""
-        await self._draft.publish()
+        await self._draft.publish(durable=True)
         with translated(self.inode):
             await self._state.engine.barrier()
 
