@@ -75,7 +75,7 @@ class Placement:
                 return False
             del self._handed_out[segment]
         found = self.open.get(segment)
-        return found is None or (found.sealed and not found.users)
+        return found is None or (found.ended and not found.users)
 
     def hand_out(self, segment: SegmentId) -> None:
         """A run of this segment goes to a caller who has yet to remember it."""
@@ -112,7 +112,9 @@ class Placement:
             if current is not None:
                 if not current.sealed and current.limit - current.top >= current.record:
                     return current
-                current.sealed = True
+                # Those who have a place in it keep it: if they all left it for the next segment,
+                # they would fill that one with reservations too, and so on.
+                current.full = True
                 self.on_sealed(current)
             lane.open = await self._open_new()
             return lane.open

@@ -4,6 +4,8 @@ Invariants:
   S1 `top` only grows, but for a tail that was reserved and never written (C1);
   S2 a shard in `lost` may not be on its drive: its write or flush failed, or the drive went
      away before a flush. It counts for no quorum from then on, and the segment is sealed;
+     A sealed segment takes nothing more; a full one has no place left to reserve, and who has a
+     place in it writes there;
   S3 `flushed` counts the stripes that every member not lost holds on stable storage.
 Concurrency: the loop, except for the handles. No await between looking at a place and taking it.
 """
@@ -55,6 +57,7 @@ class OpenSegment:
         self.users = 0
         self.lost = 0
         self.sealed = False
+        self.full = False
         self.closing = False
         self.written = 0
         self.flushed = 0
@@ -109,6 +112,11 @@ class OpenSegment:
         return before, self.allocated - before
 
     # -- members -----------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody new may come to it."""
+        return self.sealed or self.full
 
     @property
     def quorum(self) -> int:

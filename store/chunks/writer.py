@@ -142,8 +142,8 @@ class Writer:
             self._close_if_done(found)
 
     def _close_if_done(self, found: OpenSegment) -> None:
-        """Close a sealed segment that nobody appends to."""
-        if found.sealed and not found.users and not found.closing:
+        """Close a segment that nobody appends to or will."""
+        if found.ended and not found.users and not found.closing:
             found.closing = True
             self.service().start_soon(self._close, found)
 

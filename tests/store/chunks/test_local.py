@@ -12,7 +12,7 @@ from store.chunks.label import format_drives
 from store.chunks.local import LocalChunks
 from store.chunks.pool import open_drives
 from store.chunks.types import DriveState, Owner
-from tests.store.chunks.rig import OpenRig, pattern, put
+from tests.store.chunks.rig import OpenRig, get, pattern, put
 
 MIB = 1 << 20
 
@@ -33,6 +33,22 @@ async def test_drives_on_one_file_system_share_its_room(rig: OpenRig) -> None:
         # Four folders, 2+2: half of the room they share.
         assert total <= device.total_bytes // 2
         assert device.free_bytes // 2 - 64 * MIB < free <= device.free_bytes // 2 + 64 * MIB
+
+
+async def test_streams_at_once_fill_a_segment_before_they_take_the_next(rig: OpenRig) -> None:
+    body, count = pattern(3 * MIB), 40
+    async with rig(segment_bytes=16 * MIB, stripe_bytes=MIB // 4) as opened:
+        runs = []
+
+        async def stream() -> None:
+            runs.append(await put(opened.chunks, body, hint=len(body)))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(stream)
+        # 120 MiB as 2+2 are 60 MiB a member, and a bit more for headers.
+        assert len(list(opened.paths[0].rglob("*.seg"))) <= 5, "reserved and not written to"
+        assert [await get(opened.chunks, each) for each in runs] == [body] * count
 
 
 async def test_nothing_is_appended_without_the_service(tmp_path: Path) -> None:
