@@ -43,8 +43,7 @@ class LoopDrive:
         _run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1", str(self._image))
         self._device = _run("losetup", "--find", "--show", str(self._image)).strip()
         try:
-            # Errors turn it read-only, as the defaults of most systems say.
-            _run("mount", "-o", "errors=remount-ro", self._device, str(self.path))
+            self._mount()
             (self.path / "lost+found").rmdir()
         except BaseException:
             self._detach()
@@ -68,6 +67,12 @@ class LoopDrive:
         finally:
             os.close(folder)
 
+    def cut_power(self) -> None:
+        """Lose whatever was not synced, and come back as after a power cut. Nobody may use it."""
+        self.unplug()
+        _run("umount", str(self.path))
+        self._mount()
+
     def fail(self) -> None:
         """Let the kernel find an error in the file system: it becomes read-only at once."""
         name = self._device.rpartition("/")[2]
@@ -81,6 +86,10 @@ class LoopDrive:
         """As any program sees it."""
         sizes = os.statvfs(self.path)
         return sizes.f_bavail * sizes.f_frsize
+
+    def _mount(self) -> None:
+        # Errors turn it read-only, as the defaults of most systems say.
+        _run("mount", "-o", "errors=remount-ro", self._device, str(self.path))
 
     def _detach(self) -> None:
         subprocess.run(["losetup", "-d", self._device], check=False, capture_output=True)
