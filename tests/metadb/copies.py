@@ -113,7 +113,7 @@ class Pool:
 
 
 def end_round(engine: SqliteEngine) -> None:
-    """Commit without a flush, as `engine.run` does at the end of a round of the scheduler."""
+    """Commit without a flush, as `engine.run` does soon after a transaction."""
     engine._groups.commit()
 
 
