@@ -66,7 +66,7 @@ async def test_a_group_is_visible_on_the_loop_at_once_and_elsewhere_soon(
         assert engine.read(count) == 1
         assert sqlite_rows(pool.path(engine.primary_drive)) == set()
         with trio.fail_after(5):
-            while not sqlite_rows(pool.path(engine.primary_drive)):
+            while not sqlite_rows(pool.path(engine.primary_drive)):  # noqa: ASYNC110
                 await trio.sleep(LINGER_S)
         assert sqlite_rows(pool.path(engine.primary_drive)) == {"a"}
         nursery.cancel_scope.cancel()
