@@ -1,4 +1,7 @@
-"""kill -9 at any moment: nothing acknowledged is lost, nothing is half there, nothing is left."""
+"""kill -9 at any moment: nothing acknowledged is lost, nothing is half there, nothing is left.
+
+TWOFOLD_TEST_KILLS (50) and TWOFOLD_TEST_SEED (1) change the loop; `scripts/soak` runs it for hours.
+"""
 
 from __future__ import annotations
 

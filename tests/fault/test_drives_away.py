@@ -1,4 +1,7 @@
-"""Drives that go away while work is under way, come back, or come back stale."""
+"""Drives that go away while work is under way, come back, or come back stale.
+
+TWOFOLD_TEST_LARGE_MIB: size of large uploads and downloads (256; 1024 takes half a minute more).
+"""
 
 from __future__ import annotations
 
