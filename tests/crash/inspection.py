@@ -101,10 +101,15 @@ def opened(folder: Path, scratch: Path) -> Iterator[sqlite3.Connection]:
 
 
 def named_bytes(folder: Path, scratch: Path) -> int:
-    """How much a drive needs, at most, for the runs that its database names."""
+    """How much a drive needs, at most, for the runs that its database names.
+
+    Those count that were freed and whose turn to be given back has not come yet.
+    """
     with opened(folder, scratch) as database:
         rows = database.execute(
-            "SELECT r.size, s.k, s.stripe_size FROM run r JOIN segment s ON s.id = r.id >> 28"
+            "SELECT r.size, s.k, s.stripe_size FROM "
+            "(SELECT id, size FROM run UNION ALL SELECT run, size FROM freed) r "
+            "JOIN segment s ON s.id = r.id >> 28"
         ).fetchall()
     total = 0
     for size, k, stripe_bytes in rows:
