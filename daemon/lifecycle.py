@@ -23,7 +23,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StartError(Exception):
-    """The daemon can't start, or can't go on. The text is one sentence for people."""
+    """The daemon can't start, go on, or stop in order. The text is one sentence for people."""
 
 
 class StopRequest:

@@ -23,7 +23,7 @@ from daemon.lifecycle import StartError
 from daemon.rejoin import copy_place, take_drives_back
 from daemon.rootkey import RootKey
 from daemon.settings import S3Settings, Settings
-from metadb.errors import NoUsableCopy, SchemaTooNew
+from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
 from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
@@ -33,7 +33,7 @@ from s3api.lifespan import lifespan
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
 from store.chunks.config import ChunkConfig
-from store.chunks.errors import LabelError
+from store.chunks.errors import ChunkError, LabelError
 from store.chunks.events import ChunkEvent, FragmentDamaged
 from store.chunks.local import LocalChunks
 from store.chunks.pool import Pool, open_drives
@@ -192,22 +192,27 @@ async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[Sqlite
     # The drives that are missing get to know by their lower epoch that they missed something. On
     # the first start there is nothing yet to be missed.
     fresh = pool.epoch == _FRESH_EPOCH
-    if not fresh and len(places) < len(pool.drives):
-        await pool.raise_epoch()
+    someone_missing = len(places) < len(pool.drives)
 
     async def note_ejected(drive: str) -> None:
         # Stale first: `raise_epoch` tells all drives but those, so this one stays behind.
         pool.by_id[DriveId(drive)].stale = True
         await pool.raise_epoch()
 
+    serving = False
     try:
+        if someone_missing and not fresh:
+            await pool.raise_epoch()
         async with open_engine(
             places, config=config, on_eject=note_ejected, create=fresh
         ) as engine:
             if fresh:
                 await pool.raise_epoch()
+            serving = True
             yield engine
-    except (NoUsableCopy, SchemaTooNew) as error:
+    except (NoUsableCopy, SchemaTooNew, MetadataFull, ChunkError) as error:
+        if serving:
+            raise StartError(f"stopped, but not all was flushed at the end: {error}") from error
         raise StartError(f"the metadata can't be opened: {error}") from error
 
 
