@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here not in item.path.parents:
             continue
         item.add_marker(pytest.mark.slow)
-        if not HAS_FUSE and "box" in getattr(item, "fixturenames", ()):
+        if not HAS_FUSE and "mount" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.skip(reason="no /dev/fuse here"))
 
 
@@ -63,10 +63,16 @@ def bucket(s3: Any) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def mount(harness: DaemonHarness) -> Path:
+    """The root of the mount."""
+    return harness.mount
+
+
 @pytest.fixture
-def box(harness: DaemonHarness, bucket: str) -> Path:
+def box(mount: Path, bucket: str) -> Path:
     """The bucket on the mount."""
-    return harness.mount / bucket
+    return mount / bucket
 
 
 @pytest.fixture

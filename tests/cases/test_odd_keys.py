@@ -93,8 +93,8 @@ def body_of(key: str) -> bytes:
 
 
 @pytest.mark.parametrize("key", PATHS, ids=lambda key: ascii(key)[:40])
-def test_a_key_is_reached_by_both_doors(s3: Any, keep: str, harness: Any, key: str) -> None:
-    path = harness.mount / keep / PATHS[key]
+def test_a_key_is_reached_by_both_doors(s3: Any, keep: str, mount: Path, key: str) -> None:
+    path = mount / keep / PATHS[key]
     assert get(s3, keep, key) == body_of(key)
     assert s3.head_object(Bucket=keep, Key=key)["ContentLength"] == len(body_of(key))
     with path.open("rb") as file:
@@ -116,9 +116,9 @@ def test_a_delimited_listing_gives_each_prefix_once(s3: Any, keep: str) -> None:
     assert keys(s3, keep, Prefix="..") == ["..", "...", "../up"]
 
 
-def test_a_walk_over_the_mount_finds_each_key_once(keep: str, harness: Any) -> None:
+def test_a_walk_over_the_mount_finds_each_key_once(keep: str, mount: Path) -> None:
     found = []
-    for folder, _, files in os.walk(harness.mount / keep):
+    for folder, _, files in os.walk(mount / keep):
         found += [os.getxattr(f"{folder}/{name}", "user.s3.key").decode() for name in files]
     assert sorted(found) == sorted(PATHS)
 

@@ -268,9 +268,8 @@ def test_a_made_directory_outlives_its_keys_and_an_implied_one_does_not(
     assert not box.exists()
 
 
-def test_the_root_holds_buckets_and_nothing_else(s3: Any, harness: Any, bucket: str) -> None:
-    root = harness.mount
-    made = root / f"{bucket}-made"
+def test_the_root_holds_buckets_and_nothing_else(s3: Any, mount: Path, bucket: str) -> None:
+    made = mount / f"{bucket}-made"
     made.mkdir()
     assert made.name in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
     put(s3, made.name, "key", b"x")
@@ -281,13 +280,13 @@ def test_the_root_holds_buckets_and_nothing_else(s3: Any, harness: Any, bucket: 
     with refused("NoSuchBucket"):
         keys(s3, made.name)
     with fails(errno.EINVAL):
-        (root / "Not_A_Bucket").mkdir()
+        (mount / "Not_A_Bucket").mkdir()
     with fails(errno.EPERM):
-        (root / "file").write_bytes(b"")
+        (mount / "file").write_bytes(b"")
     with fails(errno.EPERM):
-        (root / "link").symlink_to("x")
+        (mount / "link").symlink_to("x")
     with fails(errno.EEXIST):
-        (root / bucket).mkdir()
+        (mount / bucket).mkdir()
 
 
 # -- attributes ------------------------------------------------------------------------------

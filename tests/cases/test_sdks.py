@@ -88,9 +88,9 @@ def s3(site: Site) -> Any:
     return site.client()
 
 
-@pytest.fixture
-def box(site: Site, bucket: str) -> Path:
-    return site.harness.mount / bucket
+@pytest.fixture(scope="module")
+def mount(site: Site) -> Path:
+    return site.harness.mount
 
 
 @pytest.fixture

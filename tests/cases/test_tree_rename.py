@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,32 @@ def test_a_full_directory_moves_at_once_for_both_doors(
     assert [entry["Key"] for entry in page["Contents"]] == [
         f"deep/dir3/{name}" for name in below[:1000]
     ]
+
+
+def test_a_listing_sees_a_directory_before_or_after_its_rename_never_between(
+    s3: Any, bucket: str, box: Path
+) -> None:
+    (box / "a").mkdir()
+    for number in range(300):
+        os.mknod(box / "a" / f"{number:03d}", stat.S_IFREG | 0o644)
+    whole = {tuple(f"{name}/{number:03d}" for number in range(300)) for name in ("a", "b", "c/d")}
+    (box / "c").mkdir()
+    ended = threading.Event()
+
+    def move() -> int:
+        count = 0
+        while not ended.is_set():
+            for old, new in (("a", "b"), ("b", "c/d"), ("c/d", "a")):
+                os.rename(box / old, box / new)
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as pool:
+        moving = pool.submit(move)
+        try:
+            seen = [tuple(keys(s3, bucket)) for _ in range(60)]
+        finally:
+            ended.set()
+        assert moving.result() > 60
+    assert set(seen) <= whole
+    assert len(set(seen)) > 1
