@@ -85,9 +85,10 @@ class Worker:
             assert answer["ETag"] == f'"{content.etag}"', "the answer to PUT has a wrong ETag"
 
     def delete(self) -> None:
-        """DeleteObject, also of what isn't there."""
+        """DeleteObject, also of what isn't there, or not for S3: that stays on the mount."""
         name = self._any()
-        with self._acknowledged({name: ABSENT}):
+        unpublished = self.ledger.state(name) is UNPUBLISHED
+        with self._acknowledged({name: UNPUBLISHED if unpublished else ABSENT}):
             self._client.delete_object(Bucket=BUCKET, Key=name)
 
     def copy(self) -> None:

@@ -59,7 +59,10 @@ def test_full_drives_refuse_writes_with_507_and_enospc_and_recover_by_deletes(
     piece = Piece(4000, _OBJECT_BYTES)
     wait_until(lambda: _put(client, "again", piece) is None, "there is room again", harness)
     if harness.is_mounted():
-        (harness.mount / BUCKET / "again-posix").write_bytes(piece.view())
+        with (harness.mount / BUCKET / "again-posix").open("wb") as file:
+            file.write(piece.view())
+            file.flush()
+            os.fsync(file.fileno())
         stored["again-posix"] = piece
     stored["again"] = piece
     harness.kill()
