@@ -121,11 +121,12 @@ def create_application(
     credentials = MemoryCredentials(
         Credential(access_key=key.access_key, secret_key=key.secret_key)
     )
+    domains = tuple(domain.lower().encode("idna") for domain in settings.domains)
     face = Face(
         namespace=namespace,
-        verifier=Verifier(credentials, region=settings.region),
+        verifier=Verifier(credentials, region=settings.region, domains=domains),
         region=settings.region,
-        domains=tuple(domain.lower().encode("idna") for domain in settings.domains),
+        domains=domains,
     )
     return S3App(face)
 

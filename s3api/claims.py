@@ -104,13 +104,8 @@ class Claim:
 
 
 def is_presigned(query: Sequence[signing.Pair]) -> bool:
-    """Whether the query claims a signature. Raises UnsupportedSignature for version 2 ones."""
-    names = {name for name, _ in query}
-    if not names.isdisjoint(_PRESIGNED_NAMES):
-        return True
-    if {b"AWSAccessKeyId", b"Signature"} <= names:
-        raise UnsupportedSignature()
-    return False
+    """Whether the query claims a version 4 signature."""
+    return any(name in _PRESIGNED_NAMES for name, _ in query)
 
 
 def parse_authorization(authorization: bytes, by_name: Mapping[bytes, bytes]) -> Claim:

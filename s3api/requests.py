@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from s3api.addressing import virtual_bucket
 from s3api.claims import AuthContext
 from s3api.errors import InvalidArgument, InvalidRange, InvalidURI
 from s3api.httpstream import RequestStream
@@ -103,7 +104,7 @@ def open_request(stream: RequestStream, scheme: str, domains: Sequence[bytes] = 
     query_string = stream.query_string
     query = dict(parse_query(query_string)) if query_string else _NO_QUERY
     raw_path = stream.raw_path
-    bucket = _virtual_bucket(headers.get(b"host", b""), domains) if domains else b""
+    bucket = virtual_bucket(headers.get(b"host", b""), domains) if domains else b""
     if bucket:
         raw_key = raw_path[1:]
     else:
@@ -130,17 +131,6 @@ def adopt_query_headers(request: Request) -> None:
         lower = name.lower()
         if lower.startswith("x-amz-") and lower not in _SIGNING_NAMES:
             request.headers.setdefault(lower.encode(), value.encode())
-
-
-def _virtual_bucket(host: bytes, domains: Sequence[bytes]) -> bytes:
-    host = host.lower()
-    name, colon, port = host.rpartition(b":")
-    if colon and port.isdigit():
-        host = name
-    for domain in domains:
-        if host.endswith(domain) and host[-len(domain) - 1 : -len(domain)] == b".":
-            return host[: -len(domain) - 1]
-    return b""
 
 
 def decode_path(raw: bytes) -> str:

@@ -1,5 +1,8 @@
 """AWS Signature Version 4 for S3: who sent this request, and may its headers be believed?
 
+A claim of version 2 is read by `s3api.sigv2` and decided on here too. The invariants 2 and 3 are
+those of version 4; version 2 signs all x-amz-* headers, wherever they stand.
+
 Invariants
   1. A request is anonymous, or all of these were checked: algorithm, scope, time, key, signature.
   2. `host` and every x-amz-* header that is present are signed; one that isn't is refused, so
@@ -16,7 +19,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 
-from s3api import signing
+from s3api import signing, sigv2
 from s3api.claims import (
     AuthContext,
     Claim,
@@ -55,12 +58,20 @@ SIGNING_KEY_COUNT_MAX = 4096
 class Verifier:
     """Verifies requests against `credentials`.
 
-    region: what the scope must name; None accepts every region.
+    region: what the scope must name; None accepts every region. domains: lower case; a host
+    `<bucket>.<domain>` names a bucket, which version 2 signs.
     """
 
-    def __init__(self, credentials: Credentials, *, region: str | None = "us-east-1") -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        region: str | None = "us-east-1",
+        domains: Sequence[bytes] = (),
+    ) -> None:
         self._credentials = credentials
         self._region = region
+        self._domains = domains
         self._signing_keys: dict[tuple[str, str, str], bytes] = {}
 
     def authenticate(
@@ -86,6 +97,8 @@ class Verifier:
             credential = self._check_scope(claim, AuthorizationQueryParametersError)
             _check_presigned_time(claim, now_s)
             query = [pair for pair in query if pair[0] != b"X-Amz-Signature"]
+        elif sigv2.is_claimed(query, authorization):
+            return self._prove_version_2(method, raw_path, query, by_name, now_s)
         elif authorization is not None:
             claim = parse_authorization(authorization, by_name)
             credential = self._check_scope(claim, AuthorizationHeaderMalformed)
@@ -148,10 +161,46 @@ class Verifier:
                 f"the region '{claim.region}' is wrong; expecting '{self._region}'",
                 extras=(("Region", self._region),),
             )
+        return self._find(claim)
+
+    def _find(self, claim: Claim) -> Credential:
         credential = self._credentials.find(claim.access_key)
         if credential is None:
             raise InvalidAccessKeyId(extras=(("AWSAccessKeyId", claim.access_key),))
         return credential
+
+    def _prove_version_2(
+        self,
+        method: str,
+        raw_path: bytes,
+        query: Sequence[signing.Pair],
+        by_name: Mapping[bytes, bytes],
+        now_s: float,
+    ) -> AuthContext:
+        claim = sigv2.parse_claim(query, by_name)
+        credential = self._find(claim)
+        if not claim.expires_s:
+            _check_skew(claim, now_s)
+        elif now_s > claim.expires_s:
+            raise _expired(claim.expires_s, now_s)
+        _check_token(claim, credential)
+        text = sigv2.string_to_sign(claim, method, raw_path, query, by_name, self._domains)
+        proof = sigv2.signature(credential.secret_key, text)
+        if not hmac.compare_digest(proof, claim.signature.encode("latin-1")):
+            raise SignatureDoesNotMatch(
+                extras=(
+                    ("AWSAccessKeyId", claim.access_key),
+                    ("StringToSign", text.decode("latin-1")),
+                    ("SignatureProvided", claim.signature),
+                )
+            )
+        mode, payload_sha256 = _unsigned_payload(by_name)
+        return AuthContext(
+            access_key=claim.access_key,
+            presigned=claim.expires_s > 0,
+            payload_mode=mode,
+            payload_sha256=payload_sha256,
+        )
 
     def _prove(
         self,
@@ -220,11 +269,17 @@ def parse_query(query_string: bytes) -> list[tuple[str, str]]:
 
 
 def _anonymous(by_name: Mapping[bytes, bytes]) -> AuthContext:
+    mode, payload_sha256 = _unsigned_payload(by_name)
+    return AuthContext(access_key="", payload_mode=mode, payload_sha256=payload_sha256)
+
+
+def _unsigned_payload(by_name: Mapping[bytes, bytes]) -> tuple[PayloadMode, str]:
+    """How the body comes in a request without a key that its chunks could be signed with."""
     payload = by_name.get(b"x-amz-content-sha256", b"UNSIGNED-PAYLOAD")
     mode, payload_sha256 = parse_payload_mode(payload)
     if mode in (PayloadMode.STREAMING, PayloadMode.STREAMING_TRAILER):
-        raise AccessDenied("A signed payload needs a signed request.")
-    return AuthContext(access_key="", payload_mode=mode, payload_sha256=payload_sha256)
+        raise AccessDenied("A signed payload needs a version 4 signature.")
+    return mode, payload_sha256
 
 
 def _check_skew(claim: Claim, now_s: float) -> None:
@@ -243,14 +298,18 @@ def _check_presigned_time(claim: Claim, now_s: float) -> None:
         raise AccessDenied("Request is not valid yet")
     expires_at_s = claim.signed_at_s + claim.expires_s
     if now_s > expires_at_s:
-        raise AccessDenied(
-            "Request has expired",
-            extras=(
-                ("X-Amz-Expires", str(claim.expires_s)),
-                ("Expires", signing.format_timestamp(expires_at_s)),
-                ("ServerTime", signing.format_timestamp(now_s)),
-            ),
-        )
+        raise _expired(expires_at_s, now_s, ("X-Amz-Expires", str(claim.expires_s)))
+
+
+def _expired(expires_at_s: int, now_s: float, *extras: tuple[str, str]) -> AccessDenied:
+    return AccessDenied(
+        "Request has expired",
+        extras=(
+            *extras,
+            ("Expires", signing.format_timestamp(expires_at_s)),
+            ("ServerTime", signing.format_timestamp(now_s)),
+        ),
+    )
 
 
 def _check_token(claim: Claim, credential: Credential) -> None:

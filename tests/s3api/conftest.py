@@ -108,7 +108,7 @@ class _Server(threading.Thread):
             )
             face = Face(
                 namespace=opened.namespace,
-                verifier=Verifier(credentials),
+                verifier=Verifier(credentials, domains=(DOMAIN.encode(),)),
                 domains=(DOMAIN.encode(),),
             )
             app = S3App(face)
