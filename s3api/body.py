@@ -15,7 +15,7 @@ from s3api import checksums
 from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML, MissingContentLength
 from s3api.payload import Payload, open_payload
 from s3api.requests import Request
-from store.types import Buffer, Digests
+from store.types import Buffer, Digests, blank_buffer
 
 # Up to here a body is one piece, and its digests cost less than a thread hop (190 us).
 WHOLE_SIZE_BYTES = 128 * 1024
@@ -43,7 +43,7 @@ class PayloadBody:
             self._ended = True
             return await self._payload.read(self.size) or None
         room = PIECE_SIZE_BYTES if self.size is None else min(PIECE_SIZE_BYTES, self.size)
-        piece = memoryview(bytearray(room))
+        piece = blank_buffer(room)
         count = await self._fill(piece)
         if count == 0:
             self._ended = True

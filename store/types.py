@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from metadb.records import InodeId
+from store.chunks.buffers import blank_buffer as blank_buffer
 
 Buffer = bytes | bytearray | memoryview
 

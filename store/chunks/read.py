@@ -21,6 +21,7 @@ from enum import Enum
 
 import trio
 
+from store.chunks.buffers import blank_buffer
 from store.chunks.codec import codec
 from store.chunks.config import ChunkConfig
 from store.chunks.drive import Drive
@@ -185,7 +186,7 @@ class Reader:
                         shard=shard,
                         low=low,
                         high=high,
-                        part=memoryview(bytearray(high - low)),
+                        part=blank_buffer(high - low),
                     )
                     for shard in wanted
                 ]
@@ -349,7 +350,7 @@ def _plan(window: Window) -> tuple[list[Fetch], memoryview]:
     size = window.shard
     first = shards[0] * size + window.columns(shards[0])[0]
     end = shards[-1] * size + window.columns(shards[-1])[1]
-    buffer = memoryview(bytearray(end - first))
+    buffer = blank_buffer(end - first)
     fetches = []
     for shard in shards:
         low, high = window.columns(shard)
