@@ -12,7 +12,7 @@ Concurrency: trio outside; any number of scans at once, each on a thread of aios
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ class ScanLane:
         self._engine = engine
         self._loop = loop
 
-    async def pages(self, statement: Select[Any], page_rows: int) -> AsyncIterator[list[Row]]:
+    async def pages(
+        self, statement: Select[Any], page_rows: int
+    ) -> AsyncGenerator[list[Row], None]:
         """Rows of `statement` in lists of up to `page_rows`. Close it when stopping early."""
         connection = self._engine.connect()
         try:
@@ -68,7 +70,6 @@ async def _page(connection: AsyncConnection, last: int, page_rows: int) -> list[
 async def open_scan_lane(database: Path) -> AsyncIterator[ScanLane]:
     """The lane of the open primary at `database`, an absolute path."""
     address = database.as_uri()
-    failed: Exception | None = None
     async with open_loop() as loop:
         engine = create_async_engine(
             f"sqlite+aiosqlite:///{address}?mode=ro&uri=true",
@@ -77,10 +78,6 @@ async def open_scan_lane(database: Path) -> AsyncIterator[ScanLane]:
         )
         try:
             yield ScanLane(engine, loop)
-        except Exception as error:
-            failed = error  # The loop's nurseries would wrap it in groups: raise it outside.
         finally:
             with trio.CancelScope(shield=True):
                 await aio_as_trio(engine.dispose, loop=loop)()
-    if failed is not None:
-        raise failed

@@ -4,7 +4,7 @@
     barrier          copies' logs written and everything synced at once (`flusher`, `mirror`)
     run              timed barriers, checkpoints, copies replaced (`upkeep`)
     open             which copy to go on from (`recovery`), migrations, missing copies built
-    scan             long queries on connections of their own (`scan`)
+    scan             long queries on connections of their own (`scan`, opened by `lazyscan`)
 
 Invariants: E1 to E3 of `metadb.engine`, kept by the modules named; and
   S1 `open_engine` returns with two whole copies at least, where there are two usable drives, and
@@ -31,10 +31,10 @@ from metadb.errors import PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
 from metadb.groups import meaning
+from metadb.lazyscan import LazyScanLane, open_lazy_scan_lane
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS, Copy
 from metadb.primary import Primary
 from metadb.recovery import Choice, CopyPlace, State, boot_id, choose
-from metadb.scan import ScanLane, open_scan_lane
 from metadb.statements import Row, Tx
 from metadb.upkeep import MetadbConfig, Upkeep, long_log_frames
 
@@ -50,7 +50,9 @@ _CLOSE_DEADLINE_S = 5.0
 class SqliteEngine:
     """An `Engine`; made by `open_engine`."""
 
-    def __init__(self, primary: Primary, flusher: Flusher, upkeep: Upkeep, scan: ScanLane) -> None:
+    def __init__(
+        self, primary: Primary, flusher: Flusher, upkeep: Upkeep, scan: LazyScanLane
+    ) -> None:
         self._primary = primary
         self._connection = primary.connection
         self._execute = primary.connection.execute
@@ -188,7 +190,7 @@ async def open_engine(
         await upkeep.join_missing(config.copies if small else min(2, config.copies))
         await _disown_others(flusher, places)
         opened = True
-        async with open_scan_lane(primary.path) as scan:
+        async with open_lazy_scan_lane(primary.path) as scan:
             yield SqliteEngine(primary, flusher, upkeep, scan)
     finally:
         with trio.CancelScope(shield=True):

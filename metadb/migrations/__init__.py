@@ -2,7 +2,8 @@
 
 `versions/` holds one module a revision; the first creates the schema. `python -m
 metadb.migrations NAME` writes the next one from the difference between them and `metadb.schema`,
-to be read and corrected by hand. A test holds schema and revisions equal.
+to be read and corrected by hand; `NEWEST` must name it then. Tests hold schema, revisions and
+`NEWEST` equal.
 
 Concurrency: synchronous, in one transaction, before the engine serves.
 """
@@ -10,42 +11,25 @@ Concurrency: synchronous, in one transaction, before the engine serves.
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import create_engine
-from sqlalchemy.pool import StaticPool
-
-from metadb.errors import SchemaTooNew
+NEWEST = "0001"
+"""The revision that this version of the program writes."""
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
     """Bring the database up to the newest revision, all or nothing. Raises SchemaTooNew."""
-    config = configuration()
-    script = ScriptDirectory.from_config(config)
-    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
-    with engine.connect() as sqlalchemy_connection:
-        revision = MigrationContext.configure(sqlalchemy_connection).get_current_revision()
-        sqlalchemy_connection.rollback()
-        if revision == script.get_current_head():
-            return
-        try:
-            script.get_revision(revision or "base")
-        except CommandError as error:
-            raise SchemaTooNew(f"the metadata has revision {revision}, unknown here") from error
-        connection.execute("BEGIN IMMEDIATE")
-        config.attributes["connection"] = sqlalchemy_connection
-        command.upgrade(config, "head")
-        sqlalchemy_connection.commit()
+    revision = _revision(connection)
+    if revision != NEWEST:
+        # Alembic takes a good part of the daemon's start to import, and is rarely needed.
+        from metadb.migrations.apply import apply_missing
+
+        apply_missing(connection, revision)
 
 
-def configuration() -> Config:
-    """Alembic's configuration; there is no file of it."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+def _revision(connection: sqlite3.Connection) -> str | None:
+    """What Alembic noted in the database, None for an empty one."""
+    table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'"
+    if connection.execute(table).fetchone() is None:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from metadb.migrations import configuration
+from metadb.migrations.apply import configuration
 
 
 def main(name: str) -> None:

@@ -230,6 +230,26 @@ async def test_scan_gives_pages_of_one_snapshot(tmp_path: Path) -> None:
         assert names == [f"k{index:02}" for index in range(5, 25)]
 
 
+async def test_first_scans_at_once_share_the_lane_and_one_may_be_cancelled(tmp_path: Path) -> None:
+    found: list[int] = []
+
+    async with Pool(tmp_path, 1).open(create=True) as engine:
+        engine.transact(put, "a")
+
+        async def scan(*, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+            with trio.CancelScope() as scope:
+                task_status.started(scope)
+                async for page in engine.scan(select(schema.setting.c.name), 8):
+                    found.append(len(page))
+
+        async with trio.open_nursery() as nursery:
+            first: trio.CancelScope = await nursery.start(scan)
+            await nursery.start(scan)
+            await nursery.start(scan)
+            first.cancel()
+    assert found == [1, 1]
+
+
 async def test_scan_that_is_read_slowly_does_not_keep_the_log_from_restarting(
     tmp_path: Path,
 ) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from metadb import migrations
 from metadb.errors import SchemaTooNew
+from metadb.migrations.apply import configuration
 from metadb.schema import METADATA
 from tests.metadb.copies import Pool, get, put
 
@@ -44,6 +48,26 @@ def test_revisions_make_the_very_tables_of_the_schema() -> None:
     migrations.upgrade(migrated)
     METADATA.create_all(create_engine("sqlite://", creator=lambda: created, poolclass=StaticPool))
     assert described(migrated) == described(created)
+
+
+def test_newest_revision_is_the_one_that_is_known_without_alembic() -> None:
+    assert ScriptDirectory.from_config(configuration()).get_current_head() == migrations.NEWEST
+
+
+@pytest.mark.slow
+def test_libraries_that_start_rarely_needs_are_not_imported() -> None:
+    script = """
+import sqlite3, sys
+import daemon.app
+from metadb import migrations
+connection = sqlite3.connect(":memory:", isolation_level=None)
+connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+connection.execute("INSERT INTO alembic_version VALUES (?)", (migrations.NEWEST,))
+migrations.upgrade(connection)
+rare = {"alembic", "aiosqlite", "trio_asyncio", "sqlalchemy.ext.asyncio", "sqlalchemy.orm"}
+sys.exit(", ".join(rare & sys.modules.keys()) or 0)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_upgrade_of_what_is_up_to_date_changes_nothing() -> None:
