@@ -196,9 +196,7 @@ async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[Sqlite
     someone_missing = len(places) < len(pool.drives)
 
     async def note_ejected(drive: str) -> None:
-        # Stale first: `raise_epoch` tells all drives but those, so this one stays behind.
-        pool.by_id[DriveId(drive)].stale = True
-        await pool.raise_epoch()
+        await pool.raise_epoch(leave_out=DriveId(drive))
 
     serving = False
     try:

@@ -196,6 +196,7 @@ class Drive:
     async def _check(self, pool_epoch: int) -> None:
         if self.hung:
             return
+        known = self.label
         try:
             seen = await in_thread(self._look, self._config.io_deadline_s)
             if not seen.attached:
@@ -210,7 +211,10 @@ class Drive:
             if error.errno not in _OURS:
                 self._change(DriveState.OFFLINE, error.strerror or str(error))
         else:
-            self.settle(seen, pool_epoch)
+            # Where a label was written meanwhile, the one seen may be the old one: the next look
+            # tells.
+            if self.label is known:
+                self.settle(seen, pool_epoch)
 
     def _look(self) -> Probe:
         """In a thread: probe, and refuse what isn't this drive."""

@@ -29,6 +29,7 @@ from store.chunks.reclaim import Reclaimer
 from store.chunks.types import (
     Appender,
     ChunkStore,
+    DriveId,
     DriveState,
     DriveStatus,
     Owner,
@@ -153,7 +154,7 @@ class LocalChunks:
             self._placement.drive_left(drive)
         nursery = self._writer.nursery
         if drive.state is DriveState.FENCED and nursery is not None:
-            nursery.start_soon(self._raise_epoch)
+            nursery.start_soon(self._raise_epoch, drive.id)
         self._on_event(
             DriveChanged(
                 drive=drive.id,
@@ -164,10 +165,10 @@ class LocalChunks:
             )
         )
 
-    async def _raise_epoch(self) -> None:
+    async def _raise_epoch(self, fenced: DriveId) -> None:
         """Tell the other drives that one was fenced, so that it is stale when it returns."""
         try:
-            await self.pool.raise_epoch()
+            await self.pool.raise_epoch(leave_out=fenced)
         except BelowWriteQuorum:
             log.error("no drive is left to be told of the new epoch")
 

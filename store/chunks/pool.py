@@ -6,7 +6,9 @@ Invariants:
   P2 a folder without a label is never written to: it counts as gone, whether it is a new drive
      or the bare mount point of an absent one;
   P3 ids of segments are taken from blocks that the labels of all writable drives were durably
-     told of first, so no id is given out twice, whichever m drives are lost.
+     told of first, so no id is given out twice, whichever m drives are lost;
+  P4 a drive that is behind the pool's epoch gets it from `rejoin` alone, whatever a probe that
+     began earlier made of `stale` in between.
 Concurrency: `open_drives` blocks and runs before the loop or in a thread; the rest on the loop.
 """
 
@@ -76,15 +78,15 @@ class Pool:
 
     # -- epochs ------------------------------------------------------------------------
 
-    async def raise_epoch(self) -> int:
+    async def raise_epoch(self, leave_out: DriveId | None = None) -> int:
         """Tell all drives that remain that others were given up; the new epoch.
 
-        Drives that are not ONLINE or FULL keep theirs and are stale from now on.
-        Raises BelowWriteQuorum when no drive remains to be told.
+        Drives that are not ONLINE or FULL keep theirs and are stale from now on, and so does
+        `leave_out`, whatever its state. Raises BelowWriteQuorum when no drive remains to be told.
         """
         async with self._write_lock:
             raised = self.epoch + 1
-            await self._write_labels(raised, self._end_of_ids)
+            await self._write_labels(raised, self._end_of_ids, leave_out)
             self.epoch = raised
             for drive in self.drives:
                 drive.stale = drive.label is not None and drive.epoch < raised
@@ -125,12 +127,16 @@ class Pool:
         await in_thread(partial(put_label, path, label), self._config.io_deadline_s)
         return drive
 
-    async def _write_labels(self, epoch: int, end_of_ids: int) -> None:
+    async def _write_labels(
+        self, epoch: int, end_of_ids: int, leave_out: DriveId | None = None
+    ) -> None:
         """Write these figures to all drives in use, durably; at least one must take them."""
         drives = [
             drive
             for drive in self.drives
-            if drive.state in (DriveState.ONLINE, DriveState.FULL) and not drive.stale
+            if drive.state in (DriveState.ONLINE, DriveState.FULL)
+            and drive.epoch == self.epoch
+            and drive.id != leave_out
         ]
         labels = [self._label_of(drive.id, epoch, end_of_ids) for drive in drives]
         results = await fan_out(

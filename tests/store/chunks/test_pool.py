@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
-from store.chunks.errors import DriveBusy, LabelError
+from store.chunks.drive_io import DriveIO, Probe
+from store.chunks.errors import BelowWriteQuorum, DriveBusy, LabelError
 from store.chunks.label import (
     Label,
     decode_label,
@@ -234,6 +237,62 @@ async def test_a_raised_epoch_makes_those_not_told_stale(paths: list[Path]) -> N
     assert not pool.drives[1].stale
     assert label_at(paths[1]).epoch == 3
     assert states(pool) == [ONLINE] * 4
+
+
+async def test_drive_left_out_of_an_epoch_stays_behind_until_it_rejoins(paths: list[Path]) -> None:
+    format_drives(paths)
+    pool = open_drives(paths)
+    left_out = pool.drives[1]
+    before = left_out.io.probe()
+    assert await pool.raise_epoch(leave_out=left_out.id) == 2
+    assert [label_at(path).epoch for path in paths] == [2, 1, 2, 2]
+    assert [drive.stale for drive in pool.drives] == [False, True, False, False]
+    # A probe that began before ends only now, and knows nothing of the new epoch.
+    left_out.settle(before, 1)
+    assert await pool.raise_epoch() == 3
+    assert [label_at(path).epoch for path in paths] == [3, 1, 3, 3]
+    assert left_out.stale
+    await pool.rejoin(left_out)
+    assert label_at(paths[1]).epoch == 3
+    assert states(pool) == [ONLINE] * 4
+
+
+async def test_probe_that_saw_the_old_label_does_not_bring_it_back(paths: list[Path]) -> None:
+    looked, told = threading.Event(), threading.Event()
+
+    class SlowProbe(DriveIO):
+        slow = False
+
+        def probe(self) -> Probe:
+            seen = super().probe()
+            if self.slow:
+                looked.set()
+                assert told.wait(5)
+            return seen
+
+    format_drives(paths)
+    pool = open_drives(paths, io=SlowProbe)
+    drive = pool.drives[0]
+    assert isinstance(drive.io, SlowProbe)
+    drive.io.slow = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive.check, pool.epoch)
+        await trio.to_thread.run_sync(looked.wait, 5)
+        await pool.raise_epoch()
+        told.set()
+    assert (drive.epoch, drive.stale) == (2, False)
+    assert await pool.raise_epoch() == 3
+    assert [label_at(path).epoch for path in paths] == [3] * 4
+    assert states(pool) == [ONLINE] * 4
+
+
+async def test_epoch_that_no_drive_can_be_told_is_not_raised(paths: list[Path]) -> None:
+    format_drives(paths[:1])
+    pool = open_drives(paths[:1])
+    with pytest.raises(BelowWriteQuorum):
+        await pool.raise_epoch(leave_out=pool.drives[0].id)
+    assert (pool.epoch, label_at(paths[0]).epoch) == (1, 1)
+    pool.close()
 
 
 async def test_ids_of_segments_are_never_given_out_twice(paths: list[Path]) -> None:
