@@ -13,10 +13,12 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import statistics
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,6 +188,19 @@ TABLE_HEAD = (
     "row", "target", "clients", "count", "rate", "", "median ms", "p99 ms",
     "client us/op", "server us/op", "RSS MiB", "errors",
 )  # fmt: skip
+
+
+@contextmanager
+def only_running(pids: Mapping[str, Sequence[int]], label: str) -> Iterator[None]:
+    """Stop the servers of all other labels meanwhile (signal(7), SIGSTOP)."""
+    others = [pid for other, each in pids.items() if other != label for pid in each]
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
 
 
 def print_table(measurements: Sequence[Measurement], *, rounds: int) -> None:
