@@ -138,7 +138,7 @@ def new_row(
     tx: Tx, state: State, directory: InodeRow, now: int, mode: int, uid: int, gid: int
 ) -> InodeRow:
     """The row of a new leaf inode; a set-group-id directory hands its group down."""
-    row = tree.new_file(state, state.numbers.take(tx), directory.bucket, now, mode)
+    row = tree.new_inode(state, state.numbers.take(tx), directory.bucket, now, mode)
     group = directory.gid if directory.mode & stat.S_ISGID else gid
     return row._replace(uid=uid, gid=group)
 

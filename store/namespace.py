@@ -12,9 +12,9 @@ import trio
 
 from metadb import buckets, inodes
 from metadb.engine import Engine
-from metadb.records import ROOT, InodeId, InodeRow
+from metadb.records import ROOT, InodeId
 from metadb.statements import Tx
-from store import reclaim
+from store import reclaim, tree
 from store.buckets import Buckets
 from store.chunks.errors import BelowWriteQuorum
 from store.chunks.types import ChunkStore, Run, segment_of
@@ -112,27 +112,5 @@ def _make_root(tx: Tx, state: State) -> None:
     now = now_ns()
     number = state.numbers.take(tx)
     assert number == ROOT, number
-    inodes.insert(
-        tx,
-        InodeRow(
-            id=ROOT,
-            bucket=InodeId(0),
-            mode=stat.S_IFDIR | 0o755,
-            uid=state.config.uid,
-            gid=state.config.gid,
-            nlink=2,
-            size=0,
-            rdev=0,
-            atime_ns=now,
-            mtime_ns=now,
-            ctime_ns=now,
-            stored_ns=now,
-            content_version=0,
-            etag=None,
-            version_id=None,
-            meta=None,
-            target=None,
-            parent=None,
-            flags=0,
-        ),
-    )
+    root = tree.new_inode(state, number, InodeId(0), now, stat.S_IFDIR | 0o755)
+    inodes.insert(tx, root._replace(nlink=2))

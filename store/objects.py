@@ -262,7 +262,7 @@ def _put(
     precondition: Precondition,
 ) -> tuple[InodeRow, Told]:
     number = tree.bucket_id(tx, bucket)
-    row = tree.new_file(
+    row = tree.new_inode(
         state, inode, number, now_ns(), stat.S_IFREG | state.config.file_mode
     )._replace(
         size=written.size, content_version=1, etag=written.digests.md5, meta=encode_meta(meta)
@@ -296,7 +296,7 @@ def _copy(
             part_checksums=kept.part_checksums,
         )
     now = now_ns()
-    row = tree.new_file(
+    row = tree.new_inode(
         state, state.numbers.take(tx), bucket, now, stat.S_IFREG | state.config.file_mode
     )._replace(size=old.size, content_version=1, etag=old.etag, meta=encode_meta(kept))
     # The content first: publishing over the source itself takes the old inode away.

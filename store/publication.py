@@ -127,7 +127,7 @@ def note_names(tx: Tx, what: str, row: InodeRow, now: int) -> None:
 
 def anchor(tx: Tx, state: State, runs: Sequence[Run]) -> InodeId:
     """A nameless inode that holds `runs` until they are published; a start erases it."""
-    row = tree.new_file(state, state.numbers.take(tx), InodeId(0), now_ns(), stat.S_IFREG)
+    row = tree.new_inode(state, state.numbers.take(tx), InodeId(0), now_ns(), stat.S_IFREG)
     inodes.insert(tx, row._replace(nlink=0, size=sum(run.size for run in runs)))
     inodes.add_orphan(tx, row.id)
     note_runs(tx, state, runs)

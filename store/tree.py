@@ -84,24 +84,16 @@ def make_directory(
     """A new, empty directory under a component that has none yet. Owner: the store's default."""
     config = state.config
     number = state.numbers.take(tx)
-    row = InodeRow(
-        id=number,
-        bucket=bucket or number,
-        mode=stat.S_IFDIR | (config.directory_mode if mode is None else mode),
+    row = new_inode(
+        state,
+        number,
+        bucket or number,
+        now,
+        stat.S_IFDIR | (config.directory_mode if mode is None else mode),
+    )._replace(
         uid=config.uid if uid is None else uid,
         gid=config.gid if gid is None else gid,
         nlink=2,
-        size=0,
-        rdev=0,
-        atime_ns=now,
-        mtime_ns=now,
-        ctime_ns=now,
-        stored_ns=now,
-        content_version=0,
-        etag=None,
-        version_id=None,
-        meta=None,
-        target=None,
         parent=parent,
         flags=flags,
     )
@@ -112,8 +104,8 @@ def make_directory(
     return row
 
 
-def new_file(state: State, number: InodeId, bucket: InodeId, now: int, mode: int) -> InodeRow:
-    """The row (not yet inserted) of a new inode that is no directory, owned by default."""
+def new_inode(state: State, number: InodeId, bucket: InodeId, now: int, mode: int) -> InodeRow:
+    """The row (not yet inserted) of a new inode with one link, owned by default."""
     return InodeRow(
         id=number,
         bucket=bucket,

@@ -274,7 +274,7 @@ def _upload(tx: Tx, bucket: str, key: str, upload_id: str) -> UploadRow:
 
 def _new_part(tx: Tx, state: State, upload: UploadRow, inode: InodeId, size: int) -> InodeRow:
     now = now_ns()
-    row = tree.new_file(state, inode, upload.bucket, now, stat.S_IFREG | state.config.file_mode)
+    row = tree.new_inode(state, inode, upload.bucket, now, stat.S_IFREG | state.config.file_mode)
     row = row._replace(size=size, nlink=0)
     inodes.insert(tx, row)
     state.inode_count += 1
@@ -317,7 +317,7 @@ def _complete(
         part_numbers=_numbers(parts),
         part_checksums=_part_checksums(parts, checksums),
     )
-    row = tree.new_file(
+    row = tree.new_inode(
         state, state.numbers.take(tx), upload.bucket, now, stat.S_IFREG | state.config.file_mode
     )._replace(
         size=sum(part.size for part in parts),
