@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from s3api import checksums, xml
 from s3api.acl import OWNER
+from s3api.attributes import checksum_elements
 from s3api.body import open_body, read_document
 from s3api.checksums import COMPOSITE, Algorithm
 from s3api.conditions import precondition_of
@@ -20,7 +21,7 @@ from s3api.errors import BadDigest, InvalidArgument, InvalidRequest, MalformedXM
 from s3api.face import Face
 from s3api.listing import encode_key
 from s3api.metadata import checksum_headers, meta_of
-from s3api.objects import checksum_elements, parse_part_number
+from s3api.objects import parse_part_number
 from s3api.requests import Request, parse_copy_range, parse_count
 from s3api.responses import NO_CONTENT, Response, xml_response
 from s3api.writes import open_copy_source

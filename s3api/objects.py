@@ -1,4 +1,4 @@
-"""Reading objects: GET, HEAD, GetObjectAttributes, tags, ACL.
+"""Reading objects: GET, HEAD, ACL.
 
 GET and HEAD share one function that turns an object's stat and a request's conditions, range, part
 number and overrides into a status, headers and [start, stop). GET opens first and decides on what
@@ -11,34 +11,26 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
-from s3api import xml
 from s3api.acl import acl_response, check_private
-from s3api.body import read_document
 from s3api.conditions import Verdict, evaluate, range_applies
 from s3api.errors import (
     InvalidArgument,
     InvalidPartNumber,
     InvalidRequest,
-    MalformedXML,
     PreconditionFailed,
 )
 from s3api.face import Face
 from s3api.httpstream import Header
-from s3api.metadata import checked_tags, checksum_headers, meta_headers, override
+from s3api.metadata import checksum_headers, meta_headers, override
 from s3api.requests import Request, parse_count, parse_range
-from s3api.responses import NO_CONTENT, Response, http_date, xml_response
+from s3api.responses import Response, http_date
 from store.errors import NoSuchVersion
-from store.types import ObjectMeta, ObjectStat
+from store.types import ObjectStat
 
 # Larger reads go through the store's read-ahead, so that no answer is held in memory whole.
 NOWAIT_SIZE_BYTES = 1 << 20
-TAGGING_SIZE_BYTES = 64 * 1024
 _ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
 _NOT_MODIFIED_KEEPS = (b"cache-control", b"expires", b"etag", b"last-modified")
-_ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
-_PARTS_PAGE = 1000
 
 
 class _Selection(NamedTuple):
@@ -163,73 +155,6 @@ def parse_part_number(text: str) -> int:
     return number
 
 
-async def get_object_attributes(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    listed = request.text(b"x-amz-object-attributes")
-    wanted = {name.strip() for name in listed.split(",") if name.strip()}
-    if not wanted or not wanted <= set(_ATTRIBUTES):
-        raise InvalidArgument(
-            "Invalid attribute name specified.", (("ArgumentName", "x-amz-object-attributes"),)
-        )
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    verdict, name = evaluate(request.headers, stat)
-    if verdict is not Verdict.PROCEED:
-        raise PreconditionFailed(extras=(("Condition", name),))
-    parts = []
-    if "ETag" in wanted:
-        parts.append(xml.element("ETag", stat.etag))
-    if "Checksum" in wanted and stat.meta.checksums:
-        parts.append(f"<Checksum>{checksum_elements(stat.meta)}</Checksum>")
-    if "ObjectParts" in wanted and stat.meta.part_sizes:
-        parts.append(_parts_element(request, stat.meta))
-    if "StorageClass" in wanted:
-        parts.append("<StorageClass>STANDARD</StorageClass>")
-    if "ObjectSize" in wanted:
-        parts.append(xml.element("ObjectSize", stat.size))
-    headers = [(b"last-modified", http_date(stat.modified_ns))]
-    return xml_response("GetObjectAttributesResponse", parts, headers=headers)
-
-
-def checksum_elements(meta: ObjectMeta) -> str:
-    """ChecksumCRC32 ... and ChecksumType of an object, as several answers hold them."""
-    if not meta.checksums:
-        return ""
-    values = [xml.element(f"Checksum{name}", value) for name, value in meta.checksums.items()]
-    return "".join(values) + xml.element("ChecksumType", meta.checksum_type or "FULL_OBJECT")
-
-
-def _parts_element(request: Request, meta: ObjectMeta) -> str:
-    """The parts behind the marker, with their checksums where there are any."""
-    after = parse_count(
-        "x-amz-part-number-marker", request.text(b"x-amz-part-number-marker") or "0"
-    )
-    asked = request.text(b"x-amz-max-parts") or str(_PARTS_PAGE)
-    limit = min(parse_count("x-amz-max-parts", asked), _PARTS_PAGE)
-    numbers = meta.part_numbers or list(range(1, len(meta.part_sizes) + 1))
-    algorithm = next(iter(meta.checksums), "")
-    behind = [index for index, number in enumerate(numbers) if number > after]
-    page = behind[:limit]
-    parts = [
-        f"<Part>{xml.element('PartNumber', numbers[index])}"
-        f"{xml.element('Size', meta.part_sizes[index])}"
-        f"{_checksum_of_part(meta, algorithm, index)}</Part>"
-        for index in page
-    ]
-    return (
-        f"<ObjectParts>{xml.element('PartsCount', len(numbers))}"
-        f"{xml.element('PartNumberMarker', after)}"
-        f"{xml.element('NextPartNumberMarker', numbers[page[-1]] if page else 0)}"
-        f"{xml.element('MaxParts', limit)}{xml.flag('IsTruncated', len(page) < len(behind))}"
-        f"{''.join(parts)}</ObjectParts>"
-    )
-
-
-def _checksum_of_part(meta: ObjectMeta, algorithm: str, index: int) -> str:
-    if not meta.part_checksums:
-        return ""
-    return xml.element("Checksum" + algorithm, meta.part_checksums[index])
-
-
 async def get_object_acl(face: Face, request: Request) -> Response:
     check_version(request.query.get("versionId"))
     face.namespace.objects.stat(request.bucket, request.key)
@@ -241,39 +166,3 @@ async def put_object_acl(face: Face, request: Request) -> Response:
     face.namespace.objects.stat(request.bucket, request.key)
     await check_private(request)
     return Response(200)
-
-
-async def get_object_tagging(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    tags = "".join(
-        f"<Tag>{xml.element('Key', key)}{xml.element('Value', value)}</Tag>"
-        for key, value in sorted(stat.meta.tags.items())
-    )
-    return xml_response("Tagging", [f"<TagSet>{tags}</TagSet>"])
-
-
-async def put_object_tagging(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    root = xml.parse(await read_document(request, TAGGING_SIZE_BYTES), "Tagging")
-    pairs = []
-    for tag_set in xml.children(root, "TagSet"):
-        for tag in xml.children(tag_set, "Tag"):
-            fields = xml.texts(tag)
-            if fields.keys() != {"Key", "Value"}:
-                raise MalformedXML()
-            pairs.append((fields["Key"], fields["Value"]))
-    tags = checked_tags(pairs)
-    # No await between reading the metadata and replacing it.
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    meta = replace(stat.meta, tags=tags)
-    await face.namespace.objects.set_meta(request.bucket, request.key, meta)
-    return Response(200)
-
-
-async def delete_object_tagging(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    meta = replace(stat.meta, tags={})
-    await face.namespace.objects.set_meta(request.bucket, request.key, meta)
-    return NO_CONTENT

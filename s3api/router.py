@@ -13,7 +13,7 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from s3api import buckets, deletes, listing, multipart, objects, writes
+from s3api import attributes, buckets, deletes, listing, multipart, objects, tagging, writes
 from s3api.errors import InvalidArgument, NotImplementedYet
 from s3api.face import Face
 from s3api.requests import Request
@@ -88,18 +88,18 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "DeleteObject", "s3:DeleteObject", writes.delete_object, hot=True
     ),
     (_O, "GET", "attributes"): Operation(
-        "GetObjectAttributes", "s3:GetObjectAttributes", objects.get_object_attributes
+        "GetObjectAttributes", "s3:GetObjectAttributes", attributes.get_object_attributes
     ),
     (_O, "GET", "acl"): Operation("GetObjectAcl", "s3:GetObjectAcl", objects.get_object_acl),
     (_O, "PUT", "acl"): Operation("PutObjectAcl", "s3:PutObjectAcl", objects.put_object_acl),
     (_O, "GET", "tagging"): Operation(
-        "GetObjectTagging", "s3:GetObjectTagging", objects.get_object_tagging
+        "GetObjectTagging", "s3:GetObjectTagging", tagging.get_object_tagging
     ),
     (_O, "PUT", "tagging"): Operation(
-        "PutObjectTagging", "s3:PutObjectTagging", objects.put_object_tagging
+        "PutObjectTagging", "s3:PutObjectTagging", tagging.put_object_tagging
     ),
     (_O, "DELETE", "tagging"): Operation(
-        "DeleteObjectTagging", "s3:DeleteObjectTagging", objects.delete_object_tagging
+        "DeleteObjectTagging", "s3:DeleteObjectTagging", tagging.delete_object_tagging
     ),
     (_O, "POST", "uploads"): Operation(
         "CreateMultipartUpload", "s3:PutObject", multipart.create_upload

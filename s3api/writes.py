@@ -12,12 +12,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from s3api import xml
+from s3api.attributes import checksum_elements
 from s3api.body import open_body
 from s3api.conditions import check_copy_source, precondition_of
 from s3api.errors import InvalidArgument, InvalidRequest, NotImplementedYet
 from s3api.face import Face, authorize, check_owner
 from s3api.metadata import checksum_headers, meta_of, quoted_etag
-from s3api.objects import check_version, checksum_elements
+from s3api.objects import check_version
 from s3api.requests import CopySource, Request, parse_copy_source
 from s3api.responses import NO_CONTENT, Response, xml_response
 from store.types import ObjectMeta, ObjectStat
