@@ -1,49 +1,70 @@
 """ACLs: the one that every bucket and object has, since access is decided by policy alone.
 
-Tools ask for it and set it back; any other is refused rather than ignored.
+The owner of a bucket owns all that is in it (BucketOwnerEnforced). Tools ask for the ACL and set it
+back; any other is refused rather than ignored.
 
 Concurrency: pure but for reading a request's body. Source: Amazon S3 user guide, "Access control
-list (ACL) overview".
+list (ACL) overview", "Controlling ownership of objects".
 """
 
 from __future__ import annotations
 
 from s3api import xml
 from s3api.body import read_document
+from s3api.credentials import Account
 from s3api.errors import NotImplementedYet
-from s3api.face import OWNER_ID, OWNER_NAME
+from s3api.face import Face
 from s3api.requests import Request
 from s3api.responses import Response, xml_response
 
 _SIZE_BYTES = 64 * 1024
 _KEEPS_PRIVATE = ("private", "bucket-owner-full-control", "bucket-owner-read")
-OWNER = f"<ID>{OWNER_ID}</ID><DisplayName>{OWNER_NAME}</DisplayName>"
 
 
-def acl_response() -> Response:
+def person(account: Account) -> str:
+    """What stands inside Owner, Initiator and Grantee."""
+    return xml.element("ID", account.id) + xml.element("DisplayName", account.name)
+
+
+def owner_element(face: Face, bucket: str) -> str:
+    """The Owner of a bucket and of everything in it. Raises NoSuchBucket."""
+    return f"<Owner>{person(_owner(face, bucket))}</Owner>"
+
+
+def _owner(face: Face, bucket: str) -> Account:
+    return face.account_of(face.namespace.buckets.get(bucket).owner)
+
+
+def acl_response(face: Face, bucket: str) -> Response:
     """Full control for the owner, nothing for anybody else."""
+    owner = person(_owner(face, bucket))
     return xml_response(
         "AccessControlPolicy",
         [
-            f"<Owner>{OWNER}</Owner><AccessControlList><Grant>"
+            f"<Owner>{owner}</Owner><AccessControlList><Grant>"
             '<Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
-            f'xsi:type="CanonicalUser">{OWNER}</Grantee>'
+            f'xsi:type="CanonicalUser">{owner}</Grantee>'
             "<Permission>FULL_CONTROL</Permission></Grant></AccessControlList>"
         ],
     )
 
 
-async def check_private(request: Request) -> None:
+async def check_private(face: Face, request: Request) -> None:
     """Accept an ACL that says what holds anyway. Raises NotImplementedYet for all others."""
-    canned = request.text(b"x-amz-acl")
-    if canned:
-        if canned not in _KEEPS_PRIVATE:
-            raise NotImplementedYet(extras=(("Header", "x-amz-acl"),))
+    if check_canned(request.text(b"x-amz-acl")):
         return
+    owner = _owner(face, request.bucket).id
     root = xml.parse(await read_document(request, _SIZE_BYTES), "AccessControlPolicy")
     for grants in xml.children(root, "AccessControlList"):
         for grant in xml.children(grants, "Grant"):
             permission = xml.texts(grant).get("Permission")
             grantees = [xml.texts(one).get("ID", "") for one in xml.children(grant, "Grantee")]
-            if permission != "FULL_CONTROL" or grantees not in ([OWNER_ID], [""]):
+            if permission != "FULL_CONTROL" or grantees not in ([owner], [""]):
                 raise NotImplementedYet()
+
+
+def check_canned(name: str) -> bool:
+    """Whether an ACL is named at all. Raises NotImplementedYet for one that lets others in."""
+    if name and name not in _KEEPS_PRIVATE:
+        raise NotImplementedYet(extras=(("Header", "x-amz-acl"),))
+    return bool(name)

@@ -25,7 +25,7 @@ from quart import request as quart_request
 from quart_trio import QuartTrio
 
 from s3api.errors import INTERNAL, failure_of
-from s3api.face import Face, authorize, check_owner
+from s3api.face import Face
 from s3api.httpstream import ClientDisconnected, RequestStream, stream_of
 from s3api.requests import Request, adopt_query_headers, open_request
 from s3api.responses import Response, error_response, identity_headers, next_request_id, send
@@ -91,11 +91,12 @@ class S3App(QuartTrio):
         )
         request = call.request = open_request(stream, scheme, self.face.domains)
         request.auth = auth
+        request.owner = auth.account.owner
         if auth.presigned:
             adopt_query_headers(request)
         operation = find_operation(request)
-        authorize(auth, operation.action, request.bucket, request.key)
-        check_owner(request.headers.get(b"x-amz-expected-bucket-owner"))
+        self.face.authorize(auth, operation.action, request.bucket, request.key)
+        self.face.check_owner(request.bucket, request.headers.get(b"x-amz-expected-bucket-owner"))
         call.operation = operation
 
     async def _answer_on_stream(self, call: Call) -> None:

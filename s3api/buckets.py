@@ -6,7 +6,7 @@ Concurrency: any task. Source: Amazon S3 API reference, ListBuckets, CreateBucke
 from __future__ import annotations
 
 from s3api import xml
-from s3api.acl import OWNER, acl_response, check_private
+from s3api.acl import acl_response, check_private, person
 from s3api.body import read_document
 from s3api.errors import InvalidLocationConstraint, NotImplementedYet
 from s3api.face import Face
@@ -30,7 +30,7 @@ async def list_buckets(face: Face, request: Request) -> Response:
     after = decode_token(token) if token else ""
     found, more = _page(face, prefix, after, limit)
     parts = [
-        f"<Owner>{OWNER}</Owner><Buckets>",
+        f"<Owner>{person(request.auth.account)}</Owner><Buckets>",
         *(
             f"<Bucket>{xml.element('Name', bucket.name)}"
             f"{xml.element('CreationDate', xml.timestamp(bucket.created_ns))}"
@@ -105,10 +105,10 @@ async def get_bucket_versioning(face: Face, request: Request) -> Response:
 
 async def get_bucket_acl(face: Face, request: Request) -> Response:
     face.namespace.buckets.get(request.bucket)
-    return acl_response()
+    return acl_response(face, request.bucket)
 
 
 async def put_bucket_acl(face: Face, request: Request) -> Response:
     face.namespace.buckets.get(request.bucket)
-    await check_private(request)
+    await check_private(face, request)
     return Response(200)

@@ -1,22 +1,50 @@
-"""Access keys and their secrets, as signature verification needs them.
+"""Accounts, access keys and their secrets, as requests need them.
 
-`Credentials` is the seam: today a store in memory that holds the root key, later the IAM tables
-with users, service accounts and temporary keys. Look-ups are synchronous because they happen on the
-trio loop in every request.
+`Credentials` is the seam: today a store in memory that holds the root key and the configured users,
+later the IAM tables with service accounts and temporary keys. Look-ups are synchronous because they
+happen on the trio loop in every request.
 
-Concurrency: look-ups from any task; changes on the trio thread. Invariant: a secret never appears
-in a repr.
+Concurrency: look-ups from any task; changes on the trio thread. Invariants: a secret never appears
+in a repr; an account's id depends on its name alone, so what it owns outlives its keys.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Who owns buckets. id: what S3 calls the canonical user id, 64 hex digits.
+
+    name: shown beside the id. root: may do everything, and owns what nobody else does.
+    """
+
+    id: str
+    name: str
+    root: bool = False
+
+    @property
+    def owner(self) -> str:
+        """What a bucket of this account keeps as its owner: "" is the root's."""
+        return "" if self.root else self.id
+
+
+ROOT = Account(id=hashlib.sha256(b"twofold root").hexdigest(), name="root", root=True)
+# Who asks without a key. It owns nothing, so its id equals no bucket's owner.
+ANYONE = Account(id="anyone", name="")
+
+
+def user_account(name: str) -> Account:
+    """The account of a configured user."""
+    return Account(id=hashlib.sha256(b"twofold user " + name.encode()).hexdigest(), name=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """One access key.
+    """One access key, and the account that it acts for.
 
     session_token: what must accompany a temporary key, "" for a permanent one.
     """
@@ -24,6 +52,7 @@ class Credential:
     access_key: str
     secret_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
+    account: Account = ROOT
 
 
 class Credentials(Protocol):
@@ -33,7 +62,7 @@ class Credentials(Protocol):
 
 
 class MemoryCredentials:
-    """A dictionary of credentials: the root key of a deployment, and tests."""
+    """A dictionary of credentials: the keys of a configuration, and tests."""
 
     def __init__(self, *credentials: Credential) -> None:
         self._by_access_key = {credential.access_key: credential for credential in credentials}

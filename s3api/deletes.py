@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from s3api import xml
 from s3api.body import read_document
 from s3api.errors import MalformedXML, NotImplementedYet, Refusal, failure_of
-from s3api.face import Face, authorize
+from s3api.face import Face
 from s3api.objects import check_version
 from s3api.requests import Request
 from s3api.responses import Response, xml_response
@@ -85,7 +85,7 @@ async def _delete(
     plain: list[int] = []
     for index, target in enumerate(targets):
         try:
-            authorize(request.auth, "s3:DeleteObject", request.bucket, target.key)
+            face.authorize(request.auth, "s3:DeleteObject", request.bucket, target.key)
             check_version(target.version_id)
             if target.etag:
                 await face.namespace.objects.delete(

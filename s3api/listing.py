@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from s3api import xml
-from s3api.acl import OWNER
+from s3api.acl import owner_element
 from s3api.errors import InvalidArgument
 from s3api.face import Face
 from s3api.requests import Request
@@ -24,7 +24,6 @@ from s3api.xml import element, escape, flag, optional, timestamp
 from store.types import ListPage, ObjectStat
 
 KEYS_PAGE = 1000
-_OWNER = f"<Owner>{OWNER}</Owner>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,8 @@ async def list_objects_v2(face: Face, request: Request) -> Response:
     start_after = query.get("start-after", "")
     after = start_after if token is None else decode_token(token)
     page = await asked.page(face, request.bucket, after)
-    owner = _OWNER if query.get("fetch-owner", "").lower() == "true" else ""
+    wants_owner = query.get("fetch-owner", "").lower() == "true"
+    owner = owner_element(face, request.bucket) if wants_owner else ""
     parts = [
         element("Name", request.bucket),
         asked.keyed("Prefix", asked.prefix),
@@ -104,7 +104,7 @@ async def list_objects(face: Face, request: Request) -> Response:
         # Without a delimiter the last key is the next marker; S3 leaves that to the client.
         asked.keyed("NextMarker", page.next) if page.next and asked.delimiter else "",
         *_frame(asked, page),
-        *_entries(asked, page, _OWNER),
+        *_entries(asked, page, owner_element(face, request.bucket)),
     ]
     return xml_response("ListBucketResult", parts)
 
@@ -133,7 +133,7 @@ async def list_object_versions(face: Face, request: Request) -> Response:
         element("VersionIdMarker", version_marker),
         following,
         *_frame(asked, page),
-        *_versions(asked, page),
+        *_versions(asked, page, owner_element(face, request.bucket)),
     ]
     return xml_response("ListVersionsResult", parts)
 
@@ -167,7 +167,7 @@ def _entries(asked: _Query, page: ListPage, owner: str) -> list[str]:
     return contents + prefixes
 
 
-def _versions(asked: _Query, page: ListPage) -> list[str]:
+def _versions(asked: _Query, page: ListPage, owner: str) -> list[str]:
     encode = asked.encode
     versions: list[str] = []
     prefixes: list[str] = []
@@ -179,7 +179,7 @@ def _versions(asked: _Query, page: ListPage) -> list[str]:
                 f"<VersionId>{entry.version_id or 'null'}</VersionId><IsLatest>true</IsLatest>"
                 f"<LastModified>{timestamp(entry.modified_ns)}</LastModified>"
                 f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>"
-                f"{_OWNER}<StorageClass>STANDARD</StorageClass></Version>"
+                f"{owner}<StorageClass>STANDARD</StorageClass></Version>"
             )
         else:
             prefixes.append(_prefix(encode(entry)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from s3api import checksums, xml
-from s3api.acl import OWNER
+from s3api.acl import owner_element, person
 from s3api.attributes import checksum_elements
 from s3api.body import open_body, read_document
 from s3api.checksums import COMPOSITE, Algorithm
@@ -33,7 +33,6 @@ PARTS_MAX = 10_000
 PARTS_PAGE = 1000
 UPLOADS_PAGE = 1000
 COMPLETE_SIZE_BYTES = 2 << 20
-_OWNERS = f"<Initiator>{OWNER}</Initiator><Owner>{OWNER}</Owner>"
 
 
 async def create_upload(face: Face, request: Request) -> Response:
@@ -239,6 +238,10 @@ def _part_checksums(part: Part) -> str:
     return "".join(element(f"Checksum{name}", value) for name, value in part.checksums.items())
 
 
+def _owners(face: Face, initiator: str, owner: str) -> str:
+    return f"<Initiator>{person(face.account_of(initiator))}</Initiator>{owner}"
+
+
 async def list_parts(face: Face, request: Request) -> Response:
     limit = request.limit("max-parts", PARTS_PAGE)
     after = parse_count("part-number-marker", request.query.get("part-number-marker") or "0")
@@ -252,7 +255,7 @@ async def list_parts(face: Face, request: Request) -> Response:
         element("Bucket", request.bucket),
         element("Key", request.key),
         element("UploadId", upload.id),
-        _OWNERS,
+        _owners(face, upload.owner, owner_element(face, request.bucket)),
         "<StorageClass>STANDARD</StorageClass>",
         element("PartNumberMarker", after),
         element("NextPartNumberMarker", page[-1].number) if page else "",
@@ -295,6 +298,7 @@ async def list_uploads(face: Face, request: Request) -> Response:
         following = f"<NextKeyMarker>{encode(page.next[0])}</NextKeyMarker>"
         following += element("NextUploadIdMarker", page.next[1])
     uploads = [entry for entry in page.entries if isinstance(entry, Upload)]
+    owner = owner_element(face, request.bucket)
     prefixes = [entry for entry in page.entries if isinstance(entry, str)]
     parts = [
         element("Bucket", request.bucket),
@@ -307,7 +311,8 @@ async def list_uploads(face: Face, request: Request) -> Response:
         element("MaxUploads", limit),
         flag("IsTruncated", page.next is not None),
         *(
-            f"<Upload><Key>{encode(upload.key)}</Key>{element('UploadId', upload.id)}{_OWNERS}"
+            f"<Upload><Key>{encode(upload.key)}</Key>{element('UploadId', upload.id)}"
+            f"{_owners(face, upload.owner, owner)}"
             "<StorageClass>STANDARD</StorageClass>"
             f"{element('Initiated', timestamp(upload.initiated_ns))}"
             f"{optional('ChecksumAlgorithm', _algorithm_of(upload))}"

@@ -158,11 +158,11 @@ def parse_part_number(text: str) -> int:
 async def get_object_acl(face: Face, request: Request) -> Response:
     check_version(request.query.get("versionId"))
     face.namespace.objects.stat(request.bucket, request.key)
-    return acl_response()
+    return acl_response(face, request.bucket)
 
 
 async def put_object_acl(face: Face, request: Request) -> Response:
     check_version(request.query.get("versionId"))
     face.namespace.objects.stat(request.bucket, request.key)
-    await check_private(request)
+    await check_private(face, request)
     return Response(200)

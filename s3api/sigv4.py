@@ -143,6 +143,7 @@ class Verifier:
             raise SignatureDoesNotMatch(extras=(("AWSAccessKeyId", claim.access_key),))
         return AuthContext(
             access_key=claim.access_key,
+            account=credential.account,
             timestamp=claim.timestamp,
             scope=claim.scope,
             seed_signature=signature,
@@ -197,6 +198,7 @@ class Verifier:
         mode, payload_sha256 = _unsigned_payload(by_name)
         return AuthContext(
             access_key=claim.access_key,
+            account=credential.account,
             presigned=claim.expires_s > 0,
             payload_mode=mode,
             payload_sha256=payload_sha256,
@@ -231,6 +233,7 @@ class Verifier:
             )
         return AuthContext(
             access_key=claim.access_key,
+            account=credential.account,
             presigned=claim.expires_s > 0,
             payload_mode=mode,
             payload_sha256=payload_sha256,

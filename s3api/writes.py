@@ -16,7 +16,7 @@ from s3api.attributes import checksum_elements
 from s3api.body import open_body
 from s3api.conditions import check_copy_source, precondition_of
 from s3api.errors import InvalidArgument, InvalidRequest, NotImplementedYet
-from s3api.face import Face, authorize, check_owner
+from s3api.face import Face
 from s3api.metadata import checksum_headers, meta_of, quoted_etag
 from s3api.objects import check_version
 from s3api.requests import CopySource, Request, parse_copy_source
@@ -82,8 +82,8 @@ def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectSt
     Raises InvalidArgument, AccessDenied, NoSuchBucket, NoSuchKey, PreconditionFailed.
     """
     source = parse_copy_source(request.headers[b"x-amz-copy-source"])
-    authorize(request.auth, "s3:GetObject", source.bucket, source.key)
-    check_owner(request.headers.get(b"x-amz-source-expected-bucket-owner"))
+    face.authorize(request.auth, "s3:GetObject", source.bucket, source.key)
+    face.check_owner(source.bucket, request.headers.get(b"x-amz-source-expected-bucket-owner"))
     check_version(source.version_id)
     stat = face.namespace.objects.stat(source.bucket, source.key)
     check_copy_source(request.headers, stat)
