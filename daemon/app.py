@@ -22,7 +22,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -47,9 +47,11 @@ from daemon.services import (
 )
 from daemon.settings import Settings
 from daemon.storereport import pool_report
+from daemon.userkeys import UserKeyError, load_users
 from daemon.welcome import welcome_text
 from metadb.errors import PrimaryLost
 from s3api import http1
+from s3api.credentials import Credential
 from store.chunks.buffers import tune_allocator
 
 __all__ = ["StartError", "serve_until_stopped"]
@@ -72,12 +74,14 @@ def serve_until_stopped(
     with locked_folder(Path(settings.state.folder)):
         try:
             key = load_root_key(root_key_file(settings), environment)
-        except RootKeyError as error:
+            users = load_users(settings.s3.users, key)
+        except (RootKeyError, UserKeyError) as error:
             raise StartError(str(error)) from error
-        start_logging(settings.log.level, environment, [key.secret_key])
+        secrets = [key.secret_key, *(user.secret_key for user in users)]
+        start_logging(settings.log.level, environment, secrets)
         if key.made:
             log.info("made the root key %s, kept in %s", key.access_key, key.file)
-        daemon = Daemon(settings, key, Notifier(environment), welcome)
+        daemon = Daemon(settings, key, users, Notifier(environment), welcome)
         try:
             trio.run(daemon.run)
         except BaseExceptionGroup as group:
@@ -96,11 +100,13 @@ class Daemon:
         self,
         settings: Settings,
         key: RootKey,
+        users: Sequence[Credential],
         notifier: Notifier,
         welcome: Callable[[str], None] | None,
     ) -> None:
         self._settings = settings
         self._key = key
+        self._users = users
         self._notifier = notifier
         self._welcome = welcome
         self._stop = StopRequest()
@@ -185,7 +191,9 @@ class Daemon:
                 async with opened_store(settings) as store:
                     self._store = store
                     async with self._mount.mounted(store.namespace):
-                        application = create_application(settings.s3, self._key, store.namespace)
+                        application = create_application(
+                            settings.s3, self._key, self._users, store.namespace
+                        )
                         async with serving_s3(application, listeners, settings, stop.hurry) as s3:
                             self._server = s3
                             self._become_ready()

@@ -51,6 +51,7 @@ def load_settings(
     faults: list[str] = []
     settings = _assemble(_collect(path, environment, overrides or {}, faults))
     faults += _cross_faults(settings)
+    faults += _inline_secret_faults(settings, path or CONFIG_FILE)
     if faults:
         raise ConfigError(faults)
     return msgspec.structs.replace(
@@ -167,7 +168,9 @@ def _convert_all(
             found[name] = msgspec.convert(value, known[name].type, strict=strict)
         except msgspec.ValidationError as error:
             reason = str(error).replace("`", "").replace(" - at $", ", at item ")
-            faults.append(f"{name}: {reason[:1].lower()}{reason[1:]}, it is {value!r}")
+            # A user's table may hold a secret.
+            shown = "" if name == "s3.users" else f", it is {value!r}"
+            faults.append(f"{name}: {reason[:1].lower()}{reason[1:]}{shown}")
 
 
 def _assemble(found: Mapping[str, Any]) -> Settings:
@@ -187,6 +190,8 @@ def _cross_faults(settings: Settings) -> list[str]:
         _drive_faults,
         _address_faults,
         _tls_faults,
+        _domain_faults,
+        _user_faults,
         _path_faults,
     )
     return [fault for check in checks for fault in check(settings)]
@@ -242,6 +247,36 @@ def _tls_faults(settings: Settings) -> Iterator[str]:
     fault = secret_file_fault(Path(s3.tls_key_file))
     if fault is not None:
         yield f"s3.tls_key_file: {fault}"
+
+
+def _domain_faults(settings: Settings) -> Iterator[str]:
+    taken = {domain.lower() for domain in settings.s3.domains}
+    for domain in settings.s3.website_domains:
+        if domain.lower() in taken:
+            yield f"s3.website_domains: {domain} is one of s3.domains, which are not for websites"
+
+
+def _user_faults(settings: Settings) -> Iterator[str]:
+    users = settings.s3.users
+    for what, given in (
+        ("name", [user.name for user in users]),
+        ("access_key", [user.access_key for user in users]),
+    ):
+        for twice in sorted({each for each in given if given.count(each) > 1}):
+            yield f"s3.users: two users have the {what} {twice}"
+    for user in users:
+        if bool(user.secret_key) == bool(user.secret_key_file):
+            yield f"s3.users: {user.name} needs a secret_key or a secret_key_file, and not both"
+        elif user.secret_key_file and (fault := secret_file_fault(Path(user.secret_key_file))):
+            yield f"s3.users: the secret of {user.name}: {fault}"
+
+
+def _inline_secret_faults(settings: Settings, path: Path) -> Iterator[str]:
+    """Secrets that stand in the configuration are as secret as its file."""
+    if any(user.secret_key for user in settings.s3.users):
+        fault = secret_file_fault(path)
+        if fault is not None:
+            yield f"s3.users: with a secret_key in the configuration, {fault}"
 
 
 def _path_faults(settings: Settings) -> Iterator[str]:

@@ -71,14 +71,15 @@ def load_root_key(path: Path, environment: Mapping[str, str]) -> RootKey:
     if bool(user) != bool(password):
         raise RootKeyError("TWOFOLD_ROOT_USER and TWOFOLD_ROOT_PASSWORD must be set together")
     if user:
-        _check(user, password, "TWOFOLD_ROOT_USER", "TWOFOLD_ROOT_PASSWORD")
+        check_key(user, password, "TWOFOLD_ROOT_USER", "TWOFOLD_ROOT_PASSWORD")
         return RootKey(access_key=user, secret_key=password, file=None)
     if path.exists():
         return _read(path)
     return _make(path)
 
 
-def _check(access_key: str, secret_key: str, access_name: str, secret_name: str) -> None:
+def check_key(access_key: str, secret_key: str, access_name: str, secret_name: str) -> None:
+    """Whether somebody may sign with these. Raises RootKeyError, which names what is wrong."""
     if not _ACCESS_KEY.fullmatch(access_key):
         raise RootKeyError(f"{access_name} must be 3 to 128 letters, digits or . _ + @ -")
     if not _SECRET_KEY.fullmatch(secret_key):
@@ -102,7 +103,7 @@ def _read(path: Path) -> RootKey:
             f"the root key file {path} has no aws_access_key_id and aws_secret_access_key "
             "in a section [default]"
         ) from None
-    _check(access_key, secret_key, f"aws_access_key_id in {path}", f"the secret in {path}")
+    check_key(access_key, secret_key, f"aws_access_key_id in {path}", f"the secret in {path}")
     return RootKey(access_key=access_key, secret_key=secret_key, file=path)
 
 

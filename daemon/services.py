@@ -28,7 +28,7 @@ from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
 from s3api.credentials import Credential, MemoryCredentials
-from s3api.face import Face
+from s3api.face import Face, accounts_by_owner
 from s3api.lifespan import lifespan
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
@@ -115,20 +115,28 @@ async def serving_s3(
 
 
 def create_application(
-    settings: S3Settings, key: RootKey, namespace: Namespace
+    settings: S3Settings, key: RootKey, users: Sequence[Credential], namespace: Namespace
 ) -> http1.Application:
-    """The S3 API for the holder of the root key."""
+    """The S3 API for the holder of the root key, and for users."""
     credentials = MemoryCredentials(
-        Credential(access_key=key.access_key, secret_key=key.secret_key)
+        Credential(access_key=key.access_key, secret_key=key.secret_key), *users
     )
-    domains = tuple(domain.lower().encode("idna") for domain in settings.domains)
+    domains = _encoded(settings.domains)
     face = Face(
         namespace=namespace,
         verifier=Verifier(credentials, region=settings.region, domains=domains),
         region=settings.region,
         domains=domains,
+        website_domains=_encoded(settings.website_domains),
+        accounts=accounts_by_owner(user.account for user in users),
     )
     return S3App(face)
+
+
+def _encoded(domains: Sequence[str]) -> tuple[bytes, ...]:
+    """As they stand in a Host header; the longest first, so that the closest one counts."""
+    encoded = [domain.lower().encode("idna") for domain in domains]
+    return tuple(sorted(encoded, key=len, reverse=True))
 
 
 async def bind_all(name: str, listen: Sequence[str]) -> list[socket.socket]:

@@ -43,16 +43,31 @@ class MetadataSettings(Struct, frozen=True, kw_only=True):
     flush_interval_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
 
 
+class UserSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A user beside the root: an account with buckets of its own. name: what its id is made of.
+
+    secret_key, or secret_key_file: a file of mode 0600 with the secret and nothing else.
+    """
+
+    name: Name
+    access_key: Name
+    secret_key: str = ""
+    secret_key_file: str = ""
+
+
 class S3Settings(Struct, frozen=True, kw_only=True):
     """The S3 endpoint.
 
-    domains: names below which the first label is a bucket (virtual-host style).
+    domains: names below which the first label is a bucket (virtual-host style); website_domains:
+    the same for buckets as websites. users: who has a key beside the root.
     server: http1 is our own; hypercorn comes later, for HTTP/2.
     """
 
     listen: tuple[Name, ...] = ("127.0.0.1:9000",)
     region: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}$")] = "us-east-1"
     domains: tuple[Name, ...] = ()
+    website_domains: tuple[Name, ...] = ()
+    users: tuple[UserSettings, ...] = ()
     tls_cert_file: str = ""
     tls_key_file: str = ""
     server: Literal["http1"] = "http1"
