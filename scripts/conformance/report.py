@@ -1,0 +1,218 @@
+"""Counts, tables and the document: what runs of the suite came to, by group and by reason.
+
+1. Each failure in the document has a reason from reasons.toml, which people write and review; one
+   without a reason, and a reason without a failure, are faults that the caller is told.
+2. Only what stands between the document's markers is written; the rest is people's.
+
+Concurrency: none; one program at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from groups import GROUPS
+
+SCHEMES = ("http", "https")
+OTHER_THAN = {"http": "tls", "https": "http"}
+"""The option that leaves a scheme out."""
+TIERS = {1: "core", 2: "protection", 3: "access lists", 4: "other services"}
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "CONFORMANCE.md"
+REASONS = Path(__file__).with_name("reasons.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """case: with parameters, test: without. outcome: passed, failed, unclean or skipped."""
+
+    case: str
+    test: str
+    group: str
+    outcome: str
+    seconds: float
+    error: str
+
+    @property
+    def function(self) -> str:
+        """The test's name alone, which no two files share."""
+        return self.test.partition("::")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """suite, ours: commits. date: of its start, UTC. packages: what the suite ran with."""
+
+    scheme: str
+    date: str
+    suite: str
+    ours: str
+    packages: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Run:
+        table: dict[str, Any] = json.loads(path.read_text())
+        cases = tuple(Case(**case) for case in table.pop("cases"))
+        return cls(**{**table, "packages": tuple(table["packages"])}, cases=cases)
+
+    def count(self, outcome: str, group: str | None = None) -> int:
+        return sum(case.outcome == outcome and group in (None, case.group) for case in self.cases)
+
+    def failures(self) -> Iterator[Case]:
+        """All that did not pass whole, skipped ones among them."""
+        return (case for case in self.cases if case.outcome != "passed")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """why: a sentence. groups and tests (functions) it stands for; a named test comes first."""
+
+    why: str
+    groups: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+
+
+def read_reasons(path: Path = REASONS) -> list[Reason]:
+    with path.open("rb") as file:
+        tables = tomllib.load(file)["reason"]
+    return [
+        Reason(
+            " ".join(table["why"].split()),
+            tuple(table.get("groups", ())),
+            tuple(table.get("tests", ())),
+        )
+        for table in tables
+    ]
+
+
+def print_run(run: Run) -> None:
+    """The counts by group, and every failure with what pytest said of it."""
+    for case in run.failures():
+        print(f"{case.outcome:8} {case.group:24} {case.case}\n         {case.error}")
+    for group in GROUPS:
+        total = sum(case.group == group.name for case in run.cases)
+        if total:
+            print(f"{run.count('passed', group.name):5} of {total:4}  {group.name}")
+    print(f"{run.count('passed'):5} of {len(run.cases):4}  over {run.scheme}", flush=True)
+
+
+def write_document(runs: Sequence[Run], path: Path = DOCUMENT) -> list[str]:
+    """Write the tables of `runs` into the document; what is wrong with the reasons."""
+    reasons = read_reasons()
+    chosen, faults = _assign(runs, reasons)
+    text = path.read_text()
+    for name, content in (
+        ("versions", _versions(runs)),
+        ("counts", _counts(runs)),
+        ("failures", _failures(runs, reasons, chosen)),
+    ):
+        head, tail = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(head)
+        _, end, after = rest.partition(tail)
+        if not end:
+            raise ValueError(f"{path} has no place for {name}")
+        text = f"{before}{head}{content}{tail}{after}"
+    path.write_text(text)
+    return faults
+
+
+def _assign(runs: Sequence[Run], reasons: Sequence[Reason]) -> tuple[dict[str, int], list[str]]:
+    """The index of each failing function's reason, and the faults."""
+    by_test = {name: index for index, reason in enumerate(reasons) for name in reason.tests}
+    by_group = {name: index for index, reason in enumerate(reasons) for name in reason.groups}
+    chosen: dict[str, int] = {}
+    faults = []
+    needed: set[str] = set()
+    for run in runs:
+        for case in run.failures():
+            name = case.function if case.function in by_test else case.group
+            index = by_test.get(name, by_group.get(name))
+            if index is None:
+                faults.append(f"no reason: {case.case} over {run.scheme}: {case.error}")
+                continue
+            needed.add(name)
+            chosen[case.function] = index
+    stale = (set(by_test) | set(by_group)) - needed
+    faults += [f"a reason that nothing needs: {name}" for name in sorted(stale)]
+    return chosen, faults
+
+
+def _versions(runs: Sequence[Run]) -> str:
+    lines = [
+        f"- {run.scheme}: {run.date}, suite {run.suite[:12]}, twofold {run.ours[:12]}"
+        for run in runs
+    ]
+    packages = ", ".join(package.replace("==", " ") for package in runs[0].packages)
+    return "\n".join([*lines, f"- with {packages}"]) + "\n"
+
+
+def _counts(runs: Sequence[Run]) -> str:
+    """A table: a line per group, then per tier, then all."""
+    head = [
+        "| group | tier | cases | " + " | ".join(run.scheme for run in runs) + " |",
+        "|---|---|---:|" + "---:|" * len(runs),
+    ]
+    totals = Counter(case.group for case in runs[0].cases)
+    lines = [
+        f"| {group.name} | {group.tier} | {totals[group.name]} | "
+        + " | ".join(str(run.count("passed", group.name)) for run in runs)
+        + " |"
+        for group in sorted(GROUPS, key=lambda group: group.tier)
+        if totals[group.name]
+    ]
+    for tier, title in TIERS.items():
+        names = [group.name for group in GROUPS if group.tier == tier]
+        passed = [sum(run.count("passed", name) for name in names) for run in runs]
+        lines.append(
+            f"| *all of tier {tier}: {title}* | | {sum(totals[name] for name in names)} | "
+            + " | ".join(f"*{count}*" for count in passed)
+            + " |"
+        )
+    for stem, total in sorted(
+        Counter(case.test.partition("::")[0] for case in runs[0].cases).items()
+    ):
+        passed = [
+            sum(
+                case.outcome == "passed" and case.test.startswith(f"{stem}::") for case in run.cases
+            )
+            for run in runs
+        ]
+        lines.append(
+            f"| **{stem}.py** | | {total} | " + " | ".join(f"**{n}**" for n in passed) + " |"
+        )
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _failures(runs: Sequence[Run], reasons: Sequence[Reason], chosen: dict[str, int]) -> str:
+    """A list item per reason with the names of its tests; a scheme where only one fails."""
+    cases: dict[str, Counter[str]] = {}
+    for run in runs:
+        for case in run.failures():
+            cases.setdefault(case.function, Counter())[run.scheme] += 1
+    lines = []
+    for index, reason in enumerate(reasons):
+        names = sorted(name for name in cases if chosen.get(name) == index)
+        if not names:
+            continue
+        count = max(sum(cases[name][run.scheme] for name in names) for run in runs)
+        told = ", ".join(_named(name, cases[name]) for name in names)
+        lines.append(f"- **{reason.why}** ({count} cases)\n  {told}\n")
+    return "\n".join(lines)
+
+
+def _named(name: str, schemes: Counter[str]) -> str:
+    count = max(schemes.values())
+    only = "" if len(schemes) == len(SCHEMES) else f", over {next(iter(schemes))} only"
+    return f"`{name}`" + (
+        f" ({count} cases{only})" if count > 1 else f" ({only[2:]})" if only else ""
+    )
