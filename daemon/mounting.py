@@ -16,7 +16,7 @@ import trio
 from daemon.lifecycle import StartError
 from daemon.services import running
 from daemon.settings import MountSettings
-from fusefs import MountFailed, MountOptions, serve_mount
+from fusefs.mount import MountFailed, MountOptions, serve_mount
 from store.namespace import Namespace
 
 log = logging.getLogger(__name__)

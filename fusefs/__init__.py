@@ -1,9 +1,6 @@
 """The POSIX face: pyfuse3 on one side, `store.files` on the other.
 
 operations.py answers the kernel's requests, invalidate.py keeps the kernel's caches true when S3
-changes what they hold, mount.py owns the session for its life.
+changes what they hold, mount.py owns the session for its life. Nothing is imported here, as the
+mount helper takes mounttable.py and idmap.py alone, and is to start quickly.
 """
-
-from fusefs.mount import MountFailed, MountOptions, serve_mount
-
-__all__ = ["MountFailed", "MountOptions", "serve_mount"]

@@ -35,6 +35,12 @@ class Handles(Generic[T]):
         """Forget a number. Raises KeyError."""
         return self._open.pop(number)
 
+    def take_all(self) -> list[tuple[int, T]]:
+        """All of them by number, and forget them."""
+        taken = list(self._open.items())
+        self._open.clear()
+        return taken
+
     def __len__(self) -> int:
         return len(self._open)
 

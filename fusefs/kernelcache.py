@@ -52,6 +52,13 @@ class KernelCache:
             self._names_left += len(names)
         return True
 
+    def forget_all(self) -> list[InodeId]:
+        """The kernel gave everything back at once: it has unmounted. What it held."""
+        gone = [InodeId(inode) for inode in self._counts]
+        for inode in gone:
+            self.forget(inode, self._counts[inode])
+        return gone
+
     def holds(self, inode: InodeId) -> bool:
         """Whether the kernel may have `inode`, and ask for it by its number; the root always."""
         return inode in self._counts or inode == ROOT

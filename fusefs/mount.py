@@ -1,28 +1,35 @@
 """The mount's life: clear what a dead process left, mount, serve, stop in order.
 
-One mount to a process: pyfuse3 keeps its session in module globals.
+One session to a process: pyfuse3 keeps it in module globals. There may be more mounts of it: bind
+mounts, which the mount helper makes (daemon/mountprogram.py) and which go when the session goes.
+A session may also begin with a descriptor: then another process, which is allowed to, has mounted,
+and this one only serves (libfuse takes the mount point /dev/fd/N for that).
 Invariants: requests are answered until the mount is gone or a deadline has passed, also while
 the rest of the daemon is being cancelled, since a plain unmount needs answers; the session is
 freed only when no thread calls into it any more.
 Concurrency: `serve_mount` owns every task of the mount. Blocking calls run in threads; the loop
 never touches the mount. Source: pyfuse3's documentation, libfuse's fuse_session_unmount,
-umount(2).
+umount(2); fuse_session_mount(3) on /dev/fd/N, which leaves unmounting to others and closing to us.
 """
 
 from __future__ import annotations
 
 import logging
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyfuse3
 import trio
 
-from fusefs import mountpoint
+from fusefs import mountpoint, mounttable
+from fusefs.idmap import AS_KEPT, Owners
 from fusefs.invalidate import MountInvalidator
 from fusefs.kernelcache import KernelCache
+from fusefs.mounttable import Mounted
 from fusefs.operations import Operations
+from fusefs.owners import owned
 from fusefs.readlock import one_wakeup_a_request
 from store.errors import StoreError
 from store.namespace import Namespace
@@ -41,13 +48,15 @@ class MountFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountOptions:
-    """path: an existing, empty directory.
+    """path: an existing, empty directory; with a descriptor, where it was mounted by another.
 
     allow_other: all users, by the permission bits (needs root, or user_allow_other).
     writeback_cache: the kernel gathers small writes; S3 then sees them at close or fsync only.
     xattrs: off, no extended attributes, and one round trip less before each write.
     readahead_bytes: how far the kernel reads ahead. background_max: its requests under way.
     stop_timeout_s: how long a stop may publish and wait for answers.
+    owners: how users and groups are shown. descriptor, device: of /dev/fuse and in the mount
+    table, where another process has mounted; the descriptor is the session's to close.
     """
 
     path: str
@@ -58,6 +67,9 @@ class MountOptions:
     readahead_bytes: int = 4 * 1024 * 1024
     background_max: int = 64
     stop_timeout_s: float = 10.0
+    owners: Owners = AS_KEPT
+    descriptor: int | None = None
+    device: str = ""
 
     def as_flags(self) -> set[str]:
         """For `mount -o`. max_read must not be among them: it caps every read."""
@@ -69,46 +81,70 @@ class MountOptions:
         return flags
 
 
+OnStop = Callable[[Sequence[Mounted]], None]
+
+
 async def serve_mount(
     namespace: Namespace,
     options: MountOptions,
     *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    on_stop: OnStop | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Mount, report started once requests are answered, serve until cancelled or unmounted.
+    """Mount, report the device once requests are answered, serve until cancelled or unmounted.
 
     Cancelled, it publishes what is open, unmounts (lazily where the mount is busy) and closes,
-    within the time that the options give. Raises MountFailed.
+    within the time that the options give; `on_stop` is told first what was mounted where.
+    Raises MountFailed.
     """
-    path = mountpoint.resolved(options.path)
-    await _make_room(path)
+    path = mounttable.resolved(options.path)
     cache = KernelCache()
     operations = Operations(
-        namespace.files, cache, xattrs=options.xattrs, writeback_cache=options.writeback_cache
+        owned(namespace.files, options.owners),
+        cache,
+        xattrs=options.xattrs,
+        writeback_cache=options.writeback_cache,
     )
-    try:
-        await trio.to_thread.run_sync(pyfuse3.init, operations, path, options.as_flags())
-    except RuntimeError as error:
-        raise MountFailed(f"can't mount at {path}: {error}") from error
-    session = _Session(namespace, options, path, MountInvalidator(cache))
+    device = await _begin(operations, options, path)
+    session = _Session(namespace, options, path, device, MountInvalidator(cache))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.answer)
         nursery.start_soon(session.invalidator.run)
         try:
-            with trio.fail_after(_INIT_S):
+            with trio.move_on_after(_INIT_S):
                 await operations.initialized.wait()
+            if not operations.initialized.is_set():
+                raise MountFailed(f"the kernel did not begin to use {path} within {_INIT_S:.0f} s")
             session.start()
-            task_status.started()
+            task_status.started(device)
             await session.ended.wait()
             log.warning("%s was unmounted from outside", path)
+            await operations.let_go()
         finally:
-            await session.stop()
+            await session.stop(on_stop)
             nursery.cancel_scope.cancel()
+
+
+async def _begin(operations: Operations, options: MountOptions, path: str) -> str:
+    """Make pyfuse3's session; the device of its mount. Raises MountFailed."""
+    if options.descriptor is None:
+        await _make_room(path)
+        place = path
+    else:
+        place = f"/dev/fd/{options.descriptor}"
+    try:
+        await trio.to_thread.run_sync(pyfuse3.init, operations, place, options.as_flags())
+    except RuntimeError as error:
+        raise MountFailed(f"can't mount at {path}: {error}") from error
+    if options.descriptor is not None:
+        return options.device
+    mounted = mounttable.mounted_at(path)
+    return mounted.device if mounted is not None else ""
 
 
 async def _make_room(path: str) -> None:
     """Take away what a dead process left. Raises MountFailed."""
-    while (mounted := mountpoint.mounted_at(path)) is not None:
+    while (mounted := mounttable.mounted_at(path)) is not None:
         if not mounted.type.startswith("fuse"):
             break
         if not await mountpoint.is_dead(path):
@@ -127,6 +163,7 @@ class _Session:
         namespace: Namespace,
         options: MountOptions,
         path: str,
+        device: str,
         invalidator: MountInvalidator,
     ) -> None:
         self.invalidator = invalidator
@@ -134,7 +171,8 @@ class _Session:
         self._namespace = namespace
         self._options = options
         self._path = path
-        self._device = ""
+        self._device = device
+        self._terminated = False
         # Against cancellation from outside: `stop` needs answers until the mount is gone.
         self._answering = trio.CancelScope(shield=True)
 
@@ -148,28 +186,28 @@ class _Session:
 
     def start(self) -> None:
         """INIT was answered: set what follows it, and take part in invalidation."""
-        mounted = mountpoint.mounted_at(self._path)
-        if mounted is not None:
-            self._device = mounted.device
-            mountpoint.tune(
-                mounted.device,
+        # Who has handed a descriptor over has seen to the knobs: we may not be allowed to.
+        if self._device and self._options.descriptor is None:
+            mounttable.tune(
+                self._device,
                 readahead_bytes=self._options.readahead_bytes,
                 background_max=self._options.background_max,
             )
         self._namespace.set_invalidator(self.invalidator)
 
-    async def stop(self) -> None:
+    async def stop(self, on_stop: OnStop | None) -> None:
         """Publish, unmount, free the session; never longer than the options and `_END_S` say."""
         self._namespace.set_invalidator(None)
         with trio.CancelScope(shield=True):
             if not self.ended.is_set():
+                if on_stop is not None:
+                    on_stop(self._mounts())
                 await self._unmount()
             with trio.move_on_after(_END_S):
                 await self.ended.wait()
             self._answering.cancel()
             await self.ended.wait()
-            if self._is_mounted():
-                await self._try_unmount(lazily=True)
+            await self._clear()
             with trio.move_on_after(_END_S) as waiting:
                 await self.invalidator.close()
             if waiting.cancelled_caught:
@@ -178,31 +216,51 @@ class _Session:
             # What is mounted is gone from the path by now, and anything else there isn't ours.
             pyfuse3.close(unmount=False)
 
-    def _is_mounted(self) -> bool:
-        """Whether what is topmost at the path is this mount, and not another's."""
-        mounted = mountpoint.mounted_at(self._path)
-        return mounted is not None and mounted.device == self._device
+    def _mounts(self) -> list[Mounted]:
+        """All mounts of the session that this process can see."""
+        mounts = mounttable.mounts_of(self._device)
+        return [each for each in mounts if each.type == mounttable.TYPE]
+
+    async def _clear(self) -> None:
+        """Take away what is still mounted of a session that has ended."""
+        for each in reversed(self._mounts()):
+            # If the kernel ended it, the device may by now be another's, and that one answers.
+            if self._terminated or await mountpoint.is_dead(each.path):
+                await self._try_unmount(each.path, lazily=True)
 
     async def _unmount(self) -> None:
         with trio.move_on_after(self._options.stop_timeout_s):
-            if await self._try_unmount(lazily=False):
+            if await self._unmount_all(lazily=False):
                 return
-            log.warning("%s is busy: what is open there ends with this process", self._path)
-            # Shared mappings hold bytes that only a sync brings out of the kernel.
-            await trio.run_process(
-                ["sync", "-f", self._path], check=False, stdin=subprocess.DEVNULL
+            log.warning(
+                "%s is busy, or not ours to unmount: what is open there ends with this process",
+                self._path,
             )
+            if self._mounts():
+                # Shared mappings hold bytes that only a sync brings out of the kernel.
+                await trio.run_process(
+                    ["sync", "-f", self._path], check=False, stdin=subprocess.DEVNULL
+                )
             try:
                 await self._namespace.files.publish_all()
             except StoreError as error:
                 log.error("not everything open could be published: %s", error)
         with trio.move_on_after(_END_S):
-            await self._try_unmount(lazily=True)
+            await self._unmount_all(lazily=True)
+        self._terminated = True
         pyfuse3.terminate()
 
-    async def _try_unmount(self, *, lazily: bool) -> bool:
+    async def _unmount_all(self, *, lazily: bool) -> bool:
+        """Whether there was something mounted, and now is nothing. Bind mounts go first."""
+        mounts = self._mounts()
+        gone = [await self._try_unmount(each.path, lazily=lazily) for each in reversed(mounts)]
+        return bool(gone) and all(gone)
+
+    async def _try_unmount(self, path: str, *, lazily: bool) -> bool:
         try:
-            return await mountpoint.unmount(self._path, lazily=lazily)
+            return await mountpoint.unmount(path, lazily=lazily)
+        except PermissionError:
+            return False  # Another did the mounting because we may not.
         except OSError as error:
-            log.error("can't unmount %s: %s", self._path, error)
+            log.error("can't unmount %s: %s", path, error)
             return False

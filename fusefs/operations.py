@@ -79,6 +79,17 @@ class Operations(pyfuse3.Operations):
     def init(self) -> None:
         self.initialized.set()
 
+    async def let_go(self) -> None:
+        """The mount is gone, and with it all the kernel held: it says so of nothing by itself."""
+        for number, handle in self._open_files.take_all():
+            try:
+                await handle.release()
+            except StoreError as error:
+                log.error("handle %d was not released in order: %s", number, error)
+        for _, directory in self._open_directories.take_all():
+            directory.close()
+        self._files.forgotten(self._cache.forget_all())
+
     # -- names and attributes ----------------------------------------------------------
 
     @answered

@@ -21,7 +21,7 @@ from typing import Any
 
 import trio
 
-from fusefs import MountOptions, serve_mount
+from fusefs.mount import MountOptions, serve_mount
 from store.namespace import Namespace
 from store.types import ObjectMeta
 from tests.store.bodies import BytesBody, join
