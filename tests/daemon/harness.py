@@ -266,7 +266,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def _toml(settings: Mapping[str, object]) -> str:
-    """The settings as a TOML file; JSON's strings, numbers, booleans and lists are TOML's."""
-    return "".join(
-        f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items()
-    )
+    """The settings as a TOML file."""
+    return "".join(f"{name} = {_value(value)}\n" for name, value in settings.items())
+
+
+def _value(value: object) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's; tables are written otherwise."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_value(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
