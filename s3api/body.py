@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import trio
 
-from s3api import checksums
+from s3api.checksums import COMPOSITE, DEFAULT, find_algorithm, parse_promise
 from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML, MissingContentLength
 from s3api.payload import Payload, open_payload
 from s3api.requests import Request
@@ -20,19 +20,16 @@ from store.types import Buffer, Digests, blank_buffer
 # Up to here a body is one piece, and its digests cost less than a thread hop (190 us).
 WHOLE_SIZE_BYTES = 128 * 1024
 PIECE_SIZE_BYTES = 1 << 20
-_CHECKSUM = b"x-amz-checksum-"
+_CHECKSUMS = (b"x-amz-checksum-", b"x-amz-sdk-checksum-")
 
 
 class PayloadBody:
-    """See `store.types.Body`. algorithm: the checksum that must come out, "" for any or none."""
+    """See `store.types.Body`."""
 
-    def __init__(
-        self, payload: Payload, limiter: trio.CapacityLimiter, algorithm: str = ""
-    ) -> None:
+    def __init__(self, payload: Payload, limiter: trio.CapacityLimiter) -> None:
         self.size = payload.size_bytes
         self._payload = payload
         self._limiter = limiter
-        self._algorithm = algorithm
         self._undigested: memoryview | None = None
         self._ended = self.size == 0
 
@@ -78,28 +75,45 @@ class PayloadBody:
         if self.size == 0:
             await self._payload.read(0)
         proof = self._payload.verify()
-        md5 = proof.md5.hex()
-        algorithm = proof.checksum_algorithm
-        if algorithm is None:
-            return Digests(md5=md5, checksums={})
-        if self._algorithm and algorithm.name != self._algorithm:
-            raise InvalidRequest(
-                "Checksum Type mismatch occurred, expected checksum Type: "
-                f"{self._algorithm.lower()}, actual checksum Type: {algorithm.name.lower()}"
-            )
-        return Digests(md5=md5, checksums={algorithm.name: checksums.encode(proof.checksum)})
+        return Digests(md5=proof.md5.hex(), checksums=proof.checksums)
 
 
-def open_body(request: Request, limiter: trio.CapacityLimiter, algorithm: str = "") -> PayloadBody:
-    """The body of an upload. algorithm: the checksum to compute whether or not one was sent.
+def open_body(request: Request, limiter: trio.CapacityLimiter) -> PayloadBody:
+    """The body of an object, with the checksum that was promised or the default one.
 
     Raises what `open_payload` raises; nothing has been received yet.
     """
+    _check_length(request)
+    return PayloadBody(open_payload(request.stream, request.auth, default=DEFAULT), limiter)
+
+
+def open_part(
+    request: Request, limiter: trio.CapacityLimiter, algorithm: str, checksum_type: str
+) -> PayloadBody:
+    """The body of a part. algorithm, checksum_type: the upload's, "" where it has none.
+
+    A part of an upload with no algorithm has the default checksum, beside the one that was
+    promised. Raises like `open_body`, and InvalidRequest for another algorithm than the upload's,
+    or none where parts have to bring theirs.
+    """
+    _check_length(request)
+    promise = parse_promise(request.headers)
+    actual = "null" if promise is None else promise.algorithm.name.lower()
+    demanded = promise is not None or checksum_type == COMPOSITE
+    if algorithm and demanded and actual != algorithm.lower():
+        raise InvalidRequest(
+            f"Checksum Type mismatch occurred, expected checksum Type: {algorithm.lower()}, "
+            f"actual checksum Type: {actual}"
+        )
+    default = find_algorithm(algorithm) if algorithm else DEFAULT
+    payload = open_payload(request.stream, request.auth, default=default, always=not algorithm)
+    return PayloadBody(payload, limiter)
+
+
+def _check_length(request: Request) -> None:
     if request.stream.content_length == 0 and b"content-length" not in request.headers:
         # HTTP takes this for an empty body; S3 wants an empty object to be meant.
         raise MissingContentLength()
-    payload = open_payload(request.stream, request.auth, default_algorithm=algorithm)
-    return PayloadBody(payload, limiter, algorithm)
 
 
 async def read_document(
@@ -111,7 +125,7 @@ async def read_document(
     """
     if not checksummed:
         stream = request.stream
-        stream.headers = [pair for pair in stream.headers if not pair[0].startswith(_CHECKSUM)]
+        stream.headers = [pair for pair in stream.headers if not pair[0].startswith(_CHECKSUMS)]
     payload = open_payload(request.stream, request.auth)
     if payload.size_bytes is not None and payload.size_bytes > size_max_bytes:
         raise MalformedXML()

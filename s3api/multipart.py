@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from s3api import checksums, xml
 from s3api.acl import owner_element, person
 from s3api.attributes import checksum_elements
-from s3api.body import open_body, read_document
+from s3api.body import open_part, read_document
 from s3api.checksums import COMPOSITE, Algorithm
 from s3api.conditions import precondition_of
 from s3api.errors import BadDigest, InvalidArgument, InvalidRequest, MalformedXML
@@ -77,7 +77,7 @@ def _algorithm_of(upload: Upload) -> str:
 async def upload_part(face: Face, request: Request) -> Response:
     number = parse_part_number(request.query.get("partNumber", ""))
     upload = _find_upload(face, request)
-    body = open_body(request, face.digest_limiter, _algorithm_of(upload))
+    body = open_part(request, face.digest_limiter, _algorithm_of(upload), upload.meta.checksum_type)
     part = await face.namespace.uploads.put_part(
         request.bucket, request.key, upload.id, number, body
     )

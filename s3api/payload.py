@@ -13,30 +13,19 @@ Invariants
   1. Whatever is wrong with a body is a Refusal; nothing of it may be published before verify() has
      returned.
   2. fill() of the next buffer, digest() of this one and erasure coding may run at the same time;
-     digest() takes the pieces in order, one at a time. Its lanes may run at the same time as each
-     other.
+     digest() takes the pieces in order, one at a time.
 
-Concurrency: fill, read and verify on the loop; digest and each lane in any one thread at a time.
+Concurrency: fill, read and verify on the loop; digest in any one thread at a time.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
 from s3api import signing
-from s3api.checksums import (
-    Algorithm,
-    ChecksumPromise,
-    Digest,
-    find_algorithm,
-    parse_content_md5,
-    parse_promise,
-)
+from s3api.checksums import Algorithm
 from s3api.chunked import STREAMING_MODES, AwsChunkedDecoder
 from s3api.claims import AuthContext, PayloadMode
 from s3api.httpstream import (
@@ -46,40 +35,19 @@ from s3api.httpstream import (
     Piece,
     RequestStream,
 )
+from s3api.promises import BodyDigests, BodyProof, parse_promises
 from s3api.refusals import (
-    BadDigest,
     EntityTooLarge,
     IncompleteBody,
     InvalidArgument,
     InvalidRequest,
     MissingContentLength,
     RequestTimeout,
-    XAmzContentSHA256Mismatch,
 )
 
 # Up to this size read() digests on the loop: about 0.2 ms of MD5, what a hop to a thread costs.
 INLINE_DIGEST_SIZE_BYTES = 128 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PayloadProof:
-    """What verify() established.
-
-    md5: 16 bytes, for the ETag. checksum_algorithm: None if the client promised none and none was
-    asked for; checksum: its digest (see checksums.encode), b"" with None.
-    """
-
-    size_bytes: int
-    md5: bytes
-    checksum_algorithm: Algorithm | None
-    checksum: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Promises:
-    content_md5: bytes | None
-    sha256: str
-    checksum: ChecksumPromise | None
+_TRAILER_MODES = STREAMING_MODES - {PayloadMode.STREAMING}
 
 
 class Payload:
@@ -90,57 +58,19 @@ class Payload:
         stream: RequestStream,
         decoder: AwsChunkedDecoder | None,
         size_bytes: int | None,
-        promises: _Promises,
-        algorithm: Algorithm | None,
+        digests: BodyDigests,
     ) -> None:
         self.size_bytes = size_bytes
         self._stream = stream
         self._decoder = decoder
-        self._promises = promises
-        self._algorithm = algorithm
+        self._digests = digests
         self._pending: deque[memoryview] = deque()
         self._ended = False
         self._received_bytes = 0
-        self._digested_bytes = 0
-        self._md5: Digest = hashlib.md5(usedforsecurity=False)
-        self._sha256: Digest | None = hashlib.sha256() if promises.sha256 else None
-        self._checksum = self._choose_checksum(algorithm)
-
-    def _choose_checksum(self, algorithm: Algorithm | None) -> Digest | None:
-        """A digest for the checksum, one of the others where that is the same."""
-        if algorithm is None:
-            return None
-        if algorithm.name == "MD5":
-            return self._md5
-        if algorithm.name == "SHA256" and self._sha256 is not None:
-            return self._sha256
-        return algorithm.new()
-
-    @property
-    def lanes(self) -> tuple[Callable[[Piece], None], ...]:
-        """The digests' update functions, for callers that run them in parallel instead of digest().
-
-        The caller then gives every piece to every lane, and the sizes to count_digested().
-        """
-        digests = {id(d): d for d in (self._md5, self._sha256, self._checksum) if d is not None}
-        return tuple(digest.update for digest in digests.values())
 
     def digest(self, piece: Piece) -> None:
         """Feed the next piece to all digests. CPU only; releases the GIL for large pieces."""
-        self._md5.update(piece)
-        if self._sha256 is not None:
-            self._sha256.update(piece)
-        if (
-            self._checksum is not None
-            and self._checksum is not self._md5
-            and self._checksum is not self._sha256
-        ):
-            self._checksum.update(piece)
-        self._digested_bytes += len(piece)
-
-    def count_digested(self, size_bytes: int) -> None:
-        """All lanes have taken a piece of this size."""
-        self._digested_bytes += size_bytes
+        self._digests.update(piece)
 
     async def fill(self, buffer: memoryview) -> int:
         """Receive until `buffer` is full or the payload ends; returns the count, 0 at the end.
@@ -179,45 +109,20 @@ class Payload:
             await trio.to_thread.run_sync(self.digest, body)
         return body
 
-    def verify(self) -> PayloadProof:
+    def verify(self) -> BodyProof:
         """Check all promises, after the end was received and all of it digested.
 
-        Raises IncompleteBody, BadDigest, XAmzContentSHA256Mismatch, InvalidRequest.
+        Raises IncompleteBody, BadDigest, XAmzContentSHA256Mismatch.
         """
-        if self._digested_bytes != self._received_bytes:
+        if self._digests.size_bytes != self._received_bytes:
             raise RuntimeError(
-                f"{self._received_bytes} bytes were received, {self._digested_bytes} digested"
+                f"{self._received_bytes} bytes were received, {self._digests.size_bytes} digested"
             )
         # By length alone the end is known; else it must have been seen.
         by_length = self._decoder is None and self._received_bytes == self.size_bytes
         if not (by_length or self._ended):
             raise IncompleteBody()
-        promises, md5 = self._promises, self._md5.digest()
-        if promises.content_md5 is not None and promises.content_md5 != md5:
-            raise BadDigest("The Content-MD5 you specified did not match what we received.")
-        if self._sha256 is not None and self._sha256.digest().hex() != promises.sha256:
-            raise XAmzContentSHA256Mismatch(
-                extras=(
-                    ("ClientComputedContentSHA256", promises.sha256),
-                    ("S3ComputedContentSHA256", self._sha256.digest().hex()),
-                )
-            )
-        checksum = self._checksum.digest() if self._checksum is not None else b""
-        if promises.checksum is not None:
-            promises.checksum.check(checksum, self._expected_checksum(promises.checksum))
-        return PayloadProof(
-            size_bytes=self._received_bytes,
-            md5=md5,
-            checksum_algorithm=self._algorithm,
-            checksum=checksum,
-        )
-
-    def _expected_checksum(self, promise: ChecksumPromise) -> bytes:
-        if promise.expected is not None:
-            return promise.expected
-        # A promised trailer that is missing has been refused by the decoder.
-        trailer = self._decoder.trailer if self._decoder is not None else None
-        return promise.algorithm.parse((trailer or b"").decode("latin-1"))
+        return self._digests.prove(None if self._decoder is None else self._decoder.trailer)
 
     async def _receive_into(self, buffer: memoryview) -> int:
         if self._decoder is None:
@@ -271,42 +176,33 @@ def open_payload(
     stream: RequestStream,
     auth: AuthContext,
     *,
-    default_algorithm: str = "",
+    default: Algorithm | None = None,
+    always: bool = False,
     size_required: bool = True,
 ) -> Payload:
     """Read the promises from the headers and prepare to receive.
 
-    default_algorithm: checksum to compute even if the client promised none, "" for none.
-    size_required: refuse a body whose size nobody said (chunked, without
-    x-amz-decoded-content-length). Raises InvalidDigest, InvalidRequest, InvalidArgument,
-    MissingContentLength.
+    default, always: see `BodyDigests`. size_required: refuse a body whose size nobody said
+    (chunked, without x-amz-decoded-content-length). Raises InvalidDigest, InvalidRequest,
+    InvalidArgument, BadDigest, MissingContentLength.
     """
     headers = signing.join_headers(stream.headers)
-    checksum = parse_promise(headers)
-    promises = _Promises(
-        content_md5=parse_content_md5(headers),
-        sha256=auth.payload_sha256 if auth.payload_mode is PayloadMode.HASHED else "",
-        checksum=checksum,
-    )
+    mode = auth.payload_mode
+    promises = parse_promises(headers, auth.payload_sha256 if mode is PayloadMode.HASHED else "")
+    checksum = promises.checksum
+    in_trailer = checksum is not None and checksum.expected is None
+    if in_trailer and mode not in _TRAILER_MODES:
+        raise InvalidRequest("x-amz-trailer needs a payload mode with a trailer.")
     size_bytes = stream.content_length
     decoder = None
-    in_trailer = checksum is not None and checksum.expected is None
-    if auth.payload_mode in STREAMING_MODES:
+    if mode in STREAMING_MODES:
         size_bytes = _parse_decoded_length(headers.get(b"x-amz-decoded-content-length"))
         trailer_name = checksum.algorithm.header if checksum is not None and in_trailer else None
         decoder = AwsChunkedDecoder(auth, size_bytes=size_bytes, trailer_name=trailer_name)
-    if in_trailer and auth.payload_mode in (
-        PayloadMode.HASHED,
-        PayloadMode.UNSIGNED,
-        PayloadMode.STREAMING,
-    ):
-        raise InvalidRequest("x-amz-trailer needs a payload mode with a trailer.")
     if size_bytes is None and size_required:
         raise MissingContentLength()
-    algorithm = checksum.algorithm if checksum is not None else None
-    if algorithm is None and default_algorithm:
-        algorithm = find_algorithm(default_algorithm)
-    return Payload(stream, decoder, size_bytes, promises, algorithm)
+    digests = BodyDigests(promises, default=default, always=always)
+    return Payload(stream, decoder, size_bytes, digests)
 
 
 def _parse_decoded_length(value: bytes | None) -> int:

@@ -36,7 +36,7 @@ SEED = f"5;chunk-signature={'0' * 64}\r\nhello\r\n0;chunk-signature={'0' * 64}\r
         ({"headers": {"content-md5": "short"}}, 400, "InvalidDigest"),
         ({"payload_hash": "0" * 64}, 400, "XAmzContentSHA256Mismatch"),
         ({"headers": {"x-amz-checksum-crc32": "AAAAAA=="}}, 400, "BadDigest"),
-        ({"headers": {"x-amz-checksum-sha1": "short"}}, 400, "InvalidRequest"),
+        ({"headers": {"x-amz-checksum-sha1": "short"}}, 400, "BadDigest"),
         ({"headers": {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-sha1": "x"}}, 400,
          "InvalidRequest"),
         ({"size": None}, 411, "MissingContentLength"),

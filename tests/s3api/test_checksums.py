@@ -92,9 +92,9 @@ def test_header_promises_its_algorithm(algorithm: Algorithm) -> None:
     )
     assert promise is not None
     assert promise.algorithm is algorithm
-    promise.check(bytes(algorithm.size_bytes), bytes(algorithm.size_bytes))
+    promise.check(bytes(algorithm.size_bytes))
     with pytest.raises(BadDigest):
-        promise.check(b"\1" * algorithm.size_bytes, bytes(algorithm.size_bytes))
+        promise.check(b"\1" * algorithm.size_bytes)
 
 
 def test_trailer_promises_its_algorithm_without_a_value() -> None:
@@ -119,10 +119,6 @@ CRC32_ZERO = base64.b64encode(bytes(4))
 @pytest.mark.parametrize(
     "headers",
     [
-        {b"x-amz-checksum-crc32": b"?"},
-        {b"x-amz-checksum-crc32": b""},
-        {b"x-amz-checksum-crc32": CRC32_ZERO + b" "},
-        {b"x-amz-checksum-crc32": base64.b64encode(bytes(5))},
         {b"x-amz-checksum-crc33": CRC32_ZERO},
         {b"x-amz-checksum-crc32": CRC32_ZERO, b"x-amz-checksum-crc32c": CRC32_ZERO},
         {b"x-amz-checksum-crc32": CRC32_ZERO, b"x-amz-trailer": b"x-amz-checksum-crc32"},
@@ -132,9 +128,17 @@ CRC32_ZERO = base64.b64encode(bytes(4))
         {b"x-amz-trailer": b"x-amz-checksum-crc32,x-amz-checksum-sha1"},
     ],
 )
-def test_contradictory_or_malformed_promise_is_refused(headers: dict[bytes, bytes]) -> None:
+def test_contradictory_promise_is_refused(headers: dict[bytes, bytes]) -> None:
     with pytest.raises(InvalidRequest):
         checksums.parse_promise(headers)
+
+
+@pytest.mark.parametrize(
+    "value", [b"?", b"", b"bad", CRC32_ZERO + b" ", base64.b64encode(bytes(5)), b"AAAAAB=="]
+)
+def test_checksum_that_is_none_matches_nothing(value: bytes) -> None:
+    with pytest.raises(BadDigest):
+        checksums.parse_promise({b"x-amz-checksum-crc32": value})
 
 
 @pytest.mark.parametrize("value", [b"", b"abc", b"?" * 24, base64.b64encode(bytes(15))])

@@ -16,9 +16,10 @@ import pytest
 import trio
 import trustme
 
-from s3api.checksums import ALGORITHMS, encode
+from s3api.checksums import ALGORITHMS
 from s3api.credentials import Credential, MemoryCredentials
 from s3api.httpstream import stream_of
+from s3api.metadata import checksum_headers
 from s3api.payload import open_payload
 from s3api.refusals import Refusal
 from s3api.sigv4 import Verifier
@@ -55,8 +56,7 @@ class Keeper:
             return
         self.bodies[stream.raw_path] = body
         headers = [(b"etag", b'"%b"' % proof.md5.hex().encode())]
-        if proof.checksum_algorithm is not None:
-            headers.append((proof.checksum_algorithm.header, encode(proof.checksum).encode()))
+        headers += checksum_headers(proof.checksums, "")
         await stream.respond(200, headers)
 
 
