@@ -40,12 +40,13 @@ class Key:
     secret: str
 
 
+OTHER = Key(access="conformance-other", secret="the-other-secret-of-conformance")
+"""The second user's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A running server. authority: the file of the certificate to trust, None over http.
-
-    other: the second user; the root again where the server knows no others.
-    """
+    """A running server. authority: the file of the certificate to trust, None over http."""
 
     host: str
     port: int
@@ -72,7 +73,17 @@ def running(
 
     with tempfile.TemporaryDirectory(prefix="twofold-conformance-", dir="/var/tmp") as name:
         folder = Path(name)
-        given = dict(settings or {})
+        given: dict[str, object] = {
+            "s3.users": [
+                {
+                    "name": "other",
+                    "access_key": OTHER.access,
+                    "secret_key_file": f"{folder}/other.secret",
+                }
+            ],
+            **(settings or {}),
+        }
+        _write_secret(folder / "other.secret", OTHER.secret)
         authority = _certify(folder, given) if tls else None
         root = Key(access=ACCESS_KEY, secret=SECRET_KEY)
         with DaemonHarness(folder, mount=mount, settings=given) as harness:
@@ -83,7 +94,7 @@ def running(
                     authority=authority,
                     folder=folder,
                     root=root,
-                    other=root,
+                    other=OTHER,
                 )
                 assert harness.process is not None
                 if harness.process.poll() is not None:
@@ -109,6 +120,11 @@ def _certify(folder: Path, settings: dict[str, object]) -> Path:
     key.chmod(0o600)
     settings |= {"s3.tls_cert_file": str(certificate), "s3.tls_key_file": str(key)}
     return authority
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(secret)
 
 
 def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
