@@ -1,0 +1,172 @@
+"""May this caller do this? The decision over all policies that have a say.
+
+    1  A statement that denies, in whatever layer, decides.
+    2  In the caller's own account either side may grant: identity policies, or the resource (its
+       policy or ACL, naming the caller or everyone). A resource that only names the account leaves
+       it to the identity policies.
+    3  From another account both sides have to grant. Who has no account (anonymous callers, tokens
+       of a provider) has no side of its own, and needs the resource's grant alone.
+    4  Boundary, session and key policies each have to allow, too; but for boundary and session a
+       resource policy of the same account that names this very user or session is enough.
+    5  Root needs no identity policy. What denies, denies root too, but for a bucket's policy: root
+       of its account may always read, put and delete that, unless it was stored to bind root.
+
+`Access` is made once for a key or session, `ResourceRules` once for a bucket or role; each is made
+anew when something in it changes. `decide` then allocates next to nothing.
+
+Concurrency: pure but for the plans that a `Compiled` remembers. Source: AWS IAM user guide, "Policy
+evaluation logic" (single account, cross-account) and "Permissions boundaries", "Session policies";
+Amazon S3 user guide, "Blocking public access" (RestrictPublicBuckets) and API reference,
+PutBucketPolicy (ConfirmRemoveSelfBucketAccess).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from store.access.decision import (
+    ALLOWED_BY_ACL,
+    ALLOWED_TO_ROOT,
+    NOT_ALLOWED,
+    Decision,
+    Layer,
+)
+from store.access.patterns import Context
+from store.access.principals import ANONYMOUS, Kind, Principal, Strength
+from store.access.rules import Compiled, Plan
+
+# What an operation without a bucket of its own is done on (ListAllMyBuckets).
+SERVICE_RESOURCE = "arn:aws:s3:::*"
+ROOT_KEEPS = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What one key or session may do.
+
+    identity: policies of the user and its groups, or of the role; None where there are none (root,
+    anonymous). limits: boundary, session and key policies, as far as there are any.
+    """
+
+    principal: Principal
+    identity: Compiled | None = None
+    limits: tuple[Compiled, ...] = ()
+
+    def keys_for(self, action: str) -> frozenset[str]:
+        """As `Compiled.keys_for`, of all layers."""
+        found: frozenset[str] = frozenset()
+        if self.identity is not None:
+            found = self.identity.keys_for(action)
+        for limit in self.limits:
+            found |= limit.keys_for(action)
+        return found
+
+
+ANONYMOUS_ACCESS = Access(principal=ANONYMOUS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRules:
+    """What a bucket or role says itself.
+
+    account: its owner's, never "". policy: the bucket's or trust policy. restricted: the policy is
+    public and RestrictPublicBuckets is on. binds_root: the policy was stored with
+    ConfirmRemoveSelfBucketAccess.
+    """
+
+    account: str
+    policy: Compiled | None = None
+    restricted: bool = False
+    binds_root: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.account, "a resource always has an owner"
+
+
+def resource_arn(bucket: str, key: str = "") -> str:
+    """The ARN of a bucket or of an object."""
+    return f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
+
+
+def decide(
+    access: Access,
+    rules: ResourceRules | None,
+    action: str,
+    resource: str,
+    context: Context,
+    acl: Strength = Strength.NONE,
+) -> Decision:
+    """Whether the caller may do it, and which statement says so.
+
+    rules: of the bucket or role it is done on; None where that is the account itself. action: as in
+    `actions.ACTIONS`. resource: an ARN. context: by `keys`. acl: what ACLs grant (`acl.granted`).
+    """
+    principal = access.principal
+    stem = resource.partition("/")[0]
+    plans: list[Plan] = []
+    theirs: Plan | None = None
+    if rules is not None and rules.policy is not None:
+        theirs = rules.policy.plan(action, stem, principal)
+        if not _is_kept_for_root(principal, rules, action):
+            plans.append(theirs)
+    own = None if access.identity is None else access.identity.plan(action, stem, principal)
+    if own is not None:
+        plans.append(own)
+    narrowing = [(limit, limit.plan(action, stem, principal)) for limit in access.limits]
+    plans += [plan for _, plan in narrowing]
+    for plan in plans:
+        for rule in plan.denies:
+            if rule.applies(resource, context):
+                return rule.decision
+
+    inside = rules is None or rules.account == principal.account
+    if rules is not None and rules.restricted and not inside:
+        theirs = None
+    granted, decision = acl, ALLOWED_BY_ACL if acl else NOT_ALLOWED[_layer_of(rules)]
+    if theirs is not None:
+        for rule, strength in theirs.allows:
+            if strength > granted and rule.applies(resource, context):
+                granted, decision = strength, rule.decision
+    if not inside and not granted:
+        return decision
+    needs_own = granted < Strength.DIRECT if inside else bool(principal.account)
+    if needs_own:
+        mine = _identity_says(principal, own, resource, context)
+        if inside or not mine.allowed:
+            decision = mine
+    if not decision.allowed:
+        return decision
+    for limit, plan in narrowing:
+        exceeded = inside and granted is Strength.EXACT and limit.layer is not Layer.KEY
+        if not exceeded and _allowing(plan, resource, context) is None:
+            return NOT_ALLOWED[limit.layer]
+    return decision
+
+
+def _layer_of(rules: ResourceRules | None) -> Layer:
+    return rules.policy.layer if rules is not None and rules.policy else Layer.RESOURCE
+
+
+def _is_kept_for_root(principal: Principal, rules: ResourceRules, action: str) -> bool:
+    return (
+        action in ROOT_KEEPS
+        and principal.kind is Kind.ROOT
+        and principal.account == rules.account
+        and not rules.binds_root
+    )
+
+
+def _identity_says(
+    principal: Principal, own: Plan | None, resource: str, context: Context
+) -> Decision:
+    if principal.kind is Kind.ROOT:
+        return ALLOWED_TO_ROOT
+    found = None if own is None else _allowing(own, resource, context)
+    return NOT_ALLOWED[Layer.IDENTITY] if found is None else found
+
+
+def _allowing(plan: Plan, resource: str, context: Context) -> Decision | None:
+    for rule, _ in plan.allows:
+        if rule.applies(resource, context):
+            return rule.decision
+    return None
