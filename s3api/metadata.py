@@ -119,13 +119,13 @@ def parse_tagging(text: str) -> Tags:
     return checked_tags(pairs)
 
 
-def checked_tags(pairs: list[tuple[str, str]]) -> Tags:
+def checked_tags(pairs: list[tuple[str, str]], count_max: int = TAGS_MAX) -> Tags:
     """Tags as a dictionary, if S3 allows them. Raises InvalidTag."""
     tags = dict(pairs)
     if len(tags) != len(pairs):
         raise InvalidTag("Cannot provide multiple Tags with the same key")
-    if len(tags) > TAGS_MAX:
-        raise InvalidTag(f"Object tags cannot be greater than {TAGS_MAX}")
+    if len(tags) > count_max:
+        raise InvalidTag(f"There can be no more than {count_max} tags")
     for key, value in pairs:
         if not 0 < len(key) <= TAG_KEY_MAX or not _is_tag(key):
             raise InvalidTag("The TagKey you have provided is invalid")

@@ -1,0 +1,156 @@
+"""A bucket's settings: those that are kept (tags), and what S3 says of those that nobody made.
+
+Tools ask a bucket for all of them and stop at an answer they don't know. So each GET is answered as
+Amazon S3 does for a bucket where nothing was configured, and each PUT of what isn't there to have
+stays NotImplemented, but for those that say what holds anyway.
+
+Concurrency: any task. Source: Amazon S3 API reference, the GetBucket* operations and their errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from s3api import xml
+from s3api.body import read_document
+from s3api.errors import NotImplementedYet, RequestError
+from s3api.face import Face
+from s3api.requests import Request
+from s3api.responses import NO_CONTENT, Response, xml_response
+from s3api.tagging import parse_tags, tagging_response
+
+TAGGING = "tagging"
+TAGS_MAX = 50
+SIZE_BYTES_MAX = 64 * 1024
+
+Run = Callable[[Face, Request], Awaitable[Response]]
+
+
+class NothingConfigured(RequestError):
+    """Base of what is told of a setting that this bucket does not have."""
+
+    status = 404
+
+
+class NoSuchTagSet(NothingConfigured):
+    code, summary = "NoSuchTagSet", "The TagSet does not exist."
+
+
+class NoSuchPolicy(NothingConfigured):
+    code, summary = "NoSuchBucketPolicy", "The bucket policy does not exist."
+
+
+class NoSuchLifecycle(NothingConfigured):
+    code = "NoSuchLifecycleConfiguration"
+    summary = "The lifecycle configuration does not exist."
+
+
+class NoSuchEncryption(NothingConfigured):
+    code = "ServerSideEncryptionConfigurationNotFoundError"
+    summary = "The server side encryption configuration was not found."
+
+
+class NoSuchPublicAccessBlock(NothingConfigured):
+    code = "NoSuchPublicAccessBlockConfiguration"
+    summary = "The public access block configuration was not found."
+
+
+class NoSuchReplication(NothingConfigured):
+    code = "ReplicationConfigurationNotFoundError"
+    summary = "The replication configuration was not found."
+
+
+class NoSuchConfiguration(NothingConfigured):
+    code, summary = "NoSuchConfiguration", "The specified configuration does not exist."
+
+
+async def get_bucket_tagging(face: Face, request: Request) -> Response:
+    document = face.namespace.buckets.document(request.bucket, TAGGING)
+    if document is None:
+        raise NoSuchTagSet(extras=(("BucketName", request.bucket),))
+    return tagging_response(msgspec.json.decode(document, type=dict[str, str]))
+
+
+async def put_bucket_tagging(face: Face, request: Request) -> Response:
+    tags = parse_tags(await read_document(request, SIZE_BYTES_MAX), TAGS_MAX)
+    document = msgspec.json.encode(tags).decode()
+    await face.namespace.buckets.set_document(request.bucket, TAGGING, document)
+    return NO_CONTENT
+
+
+async def delete_bucket_tagging(face: Face, request: Request) -> Response:
+    await face.namespace.buckets.set_document(request.bucket, TAGGING, None)
+    return NO_CONTENT
+
+
+def absent(refusal: type[NothingConfigured]) -> Run:
+    """The operation that finds no such configuration in any bucket there is."""
+
+    async def run(face: Face, request: Request) -> Response:
+        face.namespace.buckets.get(request.bucket)
+        raise refusal(extras=(("BucketName", request.bucket),))
+
+    return run
+
+
+def constant(root: str, content: str = "") -> Run:
+    """The operation that answers the same document for every bucket there is."""
+
+    async def run(face: Face, request: Request) -> Response:
+        face.namespace.buckets.get(request.bucket)
+        return xml_response(root, [content])
+
+    return run
+
+
+def empty_list(root: str) -> Run:
+    """Configurations that have ids: none to list, and none of the id that is asked for."""
+    listed = constant(root, xml.flag("IsTruncated", False))
+    single = absent(NoSuchConfiguration)
+
+    async def run(face: Face, request: Request) -> Response:
+        chosen = single if "id" in request.query else listed
+        return await chosen(face, request)
+
+    return run
+
+
+def accepted(root: str, *texts: str) -> Run:
+    """The operation that takes a document which says what holds anyway, and no other.
+
+    texts: those that stand in it, in order.
+    """
+
+    async def run(face: Face, request: Request) -> Response:
+        face.namespace.buckets.get(request.bucket)
+        element = xml.parse(await read_document(request, SIZE_BYTES_MAX), root)
+        if tuple(text.strip() for text in element.itertext() if text.strip()) != texts:
+            raise NotImplementedYet()
+        return Response(200)
+
+    return run
+
+
+get_request_payment = constant("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")
+put_request_payment = accepted("RequestPaymentConfiguration", "BucketOwner")
+get_ownership = constant(
+    "OwnershipControls", "<Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>"
+)
+put_ownership = accepted("OwnershipControls", "BucketOwnerEnforced")
+get_accelerate = constant("AccelerateConfiguration")
+get_logging = constant("BucketLoggingStatus")
+put_logging = accepted("BucketLoggingStatus")
+get_notification = constant("NotificationConfiguration")
+put_notification = accepted("NotificationConfiguration")
+get_policy = absent(NoSuchPolicy)
+get_policy_status = absent(NoSuchPolicy)
+get_encryption = absent(NoSuchEncryption)
+get_lifecycle = absent(NoSuchLifecycle)
+get_public_access_block = absent(NoSuchPublicAccessBlock)
+get_replication = absent(NoSuchReplication)
+list_analytics = empty_list("ListBucketAnalyticsConfigurationResult")
+list_inventory = empty_list("ListInventoryConfigurationsResult")
+list_metrics = empty_list("ListMetricsConfigurationsResult")
+list_tiering = empty_list("ListBucketIntelligentTieringConfigurationsOutput")
