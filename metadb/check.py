@@ -1,4 +1,4 @@
-"""Whether the tables keep their invariants: M1 to M5 of `metadb.schema`, each as queries.
+"""Whether the tables keep their invariants: M1 to M7 of `metadb.schema`, each as queries.
 
 For tests and for an operator's check: every query reads whole tables, so they run on the scan
 lane. A query's rows are violations; a sound database has none.
@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Select, and_, exists, func, literal, or_, select
 
 from metadb.engine import Engine
-from metadb.schema import dentry, extent, inline, inode, run, segment
+from metadb.schema import dentry, extent, inline, inode, run, segment, usage, version
 
 ROOT_INODE = 1
 _SEGMENT_SHIFT = 28
@@ -89,6 +89,17 @@ def _references() -> Select[Any]:
     )
 
 
+def _usage() -> Select[Any]:
+    """Buckets whose usage is wrong: (bucket, size, what it should be, inodes, likewise)."""
+    size = func.coalesce(func.sum(inode.c.size), literal(0))
+    return (
+        select(usage.c.bucket, usage.c.size, size, usage.c.inodes, func.count(inode.c.id))
+        .select_from(usage.outerjoin(inode, inode.c.bucket == usage.c.bucket))
+        .group_by(usage.c.bucket)
+        .having(or_(usage.c.size != size, usage.c.inodes != func.count(inode.c.id)))
+    )
+
+
 QUERIES: tuple[tuple[str, Select[Any]], ...] = (
     (
         "M1 a dentry names an inode that exists",
@@ -114,4 +125,24 @@ QUERIES: tuple[tuple[str, Select[Any]], ...] = (
         select(inline.c.inode).where(exists().where(extent.c.inode == inline.c.inode)),
     ),
     ("M5 extents of an inode don't overlap", _overlaps()),
+    (
+        "M6 a version's inode exists, has no name and no other version",
+        select(version.c.sequence, version.c.inode)
+        .select_from(version.outerjoin(inode, inode.c.id == version.c.inode))
+        .where(version.c.inode.is_not(None), or_(inode.c.id.is_(None), inode.c.nlink != 0)),
+    ),
+    (
+        "M6 an inode is one version",
+        select(version.c.inode, func.count())
+        .where(version.c.inode.is_not(None))
+        .group_by(version.c.inode)
+        .having(func.count() > 1),
+    ),
+    (
+        "M6 version ids of a key differ",
+        select(version.c.bucket, version.c.key, version.c.version_id)
+        .group_by(version.c.bucket, version.c.key, version.c.version_id)
+        .having(func.count() > 1),
+    ),
+    ("M7 usage is the sum over a bucket's inodes", _usage()),
 )

@@ -29,7 +29,17 @@ def _set(*columns: str) -> Statement:
 
 
 _SET_ATTRIBUTES = _set("mode", "uid", "gid", "atime_ns", "mtime_ns", "ctime_ns")
-_SET_CONTENT = _set("size", "mtime_ns", "ctime_ns", "stored_ns", "content_version", "etag", "meta")
+_SET_CONTENT = _set(
+    "size",
+    "mtime_ns",
+    "ctime_ns",
+    "stored_ns",
+    "content_version",
+    "etag",
+    "version_id",
+    "meta",
+)
+_SET_VERSION = _set("version_id")
 _SET_META = _set("ctime_ns", "meta")
 _SET_NLINK = _set("nlink", "ctime_ns")
 _SET_PARENT = _set("parent", "ctime_ns")
@@ -95,7 +105,7 @@ def set_attributes(tx: Tx, row: InodeRow) -> None:
 
 
 def set_content(tx: Tx, row: InodeRow) -> None:
-    """Write what a publication changes: size, times, version of content, ETag and meta."""
+    """Write what a publication changes: size, times, ETag, version and meta."""
     tx.run(
         _SET_CONTENT,
         row.size,
@@ -104,6 +114,7 @@ def set_content(tx: Tx, row: InodeRow) -> None:
         row.stored_ns,
         row.content_version,
         row.etag,
+        row.version_id,
         row.meta,
         row.id,
     )
@@ -112,6 +123,11 @@ def set_content(tx: Tx, row: InodeRow) -> None:
 def set_meta(tx: Tx, number: InodeId, meta: str | None, now_ns: int) -> None:
     """Replace the JSON of headers and user metadata."""
     tx.run(_SET_META, now_ns, meta, number)
+
+
+def set_version(tx: Tx, number: InodeId, version_id: str | None) -> None:
+    """The content as it is goes by another version id."""
+    tx.run(_SET_VERSION, version_id, number)
 
 
 def set_nlink(tx: Tx, number: InodeId, nlink: int, now_ns: int) -> None:

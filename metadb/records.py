@@ -114,3 +114,27 @@ class EntryRow(NamedTuple):
     stored_ns: int
     version_id: str | None
     meta: str | None
+
+
+class VersionRow(NamedTuple):
+    """One row of `version`; the columns are explained in metadb.schema."""
+
+    sequence: int
+    bucket: InodeId
+    key: bytes
+    version_id: str | None
+    inode: InodeId | None
+    stored_ns: int
+
+
+class VersionEntryRow(NamedTuple):
+    """A version with what a listing needs of its inode (None, 0 of a delete marker)."""
+
+    sequence: int
+    key: bytes
+    version_id: str | None
+    stored_ns: int
+    inode: InodeId | None
+    size: int | None
+    etag: str | None
+    meta: str | None

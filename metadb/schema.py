@@ -10,7 +10,10 @@ Invariants (metadb.check asks each of them as a query):
   M2 every extent's run exists, and run.refs counts the extents that name it;
   M3 every run's segment exists;
   M4 an inode has an `inline` row or extents, never both;
-  M5 extents of an inode don't overlap; what none covers below inode.size is zeros.
+  M5 extents of an inode don't overlap; what none covers below inode.size is zeros;
+  M6 a version's inode has no dentry and no other version; no two versions of a key, the current
+     object among them, have the same version id;
+  M7 usage is the sum over a bucket's inodes.
 """
 
 from __future__ import annotations
@@ -128,17 +131,33 @@ version = Table(
     "version",
     METADATA,
     # Versions of a key that are not the current object: older ones, and delete markers. They hang
-    # on (parent, name) as dentries do, so a renamed directory takes its history along.
-    Column("parent", Integer, nullable=False),
-    Column("name", BLOB, nullable=False),
-    # Grows with time within a key; the highest is the newest.
-    Column("sequence", Integer, nullable=False),
+    # on the key, not on a directory: an empty directory may go while its keys have a history.
+    # Grows with time; the highest of a key is its newest.
+    Column("sequence", Integer, primary_key=True),
+    Column("bucket", Integer, ForeignKey("bucket.id"), nullable=False),
+    Column("key", BLOB, nullable=False),
+    # NULL is the null version.
     Column("version_id", Text),
-    # NULL: a delete marker.
-    Column("inode", Integer),
+    # NULL: a delete marker. Else an inode without a dentry that nothing ever writes to.
+    Column("inode", Integer, ForeignKey("inode.id")),
+    # When the content was recorded, or the key was deleted.
     Column("stored_ns", Integer, nullable=False),
-    PrimaryKeyConstraint("parent", "name", "sequence"),
-    sqlite_with_rowid=False,
+)
+Index("version_key", version.c.bucket, version.c.key, version.c.sequence.desc())
+Index(
+    "version_named",
+    version.c.version_id,
+    sqlite_where=text("version_id IS NOT NULL"),
+)
+
+usage = Table(
+    "usage",
+    METADATA,
+    # What a bucket holds, kept true by the triggers below: content of objects, of versions, of
+    # files not yet published and of parts; inodes include directories.
+    Column("bucket", Integer, primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("inodes", Integer, nullable=False),
 )
 
 xattr = Table(
@@ -271,3 +290,27 @@ change = Table(
     Column("version_id", Text),
     Column("inode", Integer, nullable=False),
 )
+
+# Usage is counted by the database itself: whatever statement makes, removes, resizes or moves an
+# inode, quota is exact in the same transaction. Buckets get their row when they are made.
+TRIGGERS = {
+    "usage_of_new_inode": """
+        CREATE TRIGGER usage_of_new_inode AFTER INSERT ON inode BEGIN
+            UPDATE usage SET size = size + new.size, inodes = inodes + 1 WHERE bucket = new.bucket;
+        END""",
+    "usage_of_gone_inode": """
+        CREATE TRIGGER usage_of_gone_inode AFTER DELETE ON inode BEGIN
+            UPDATE usage SET size = size - old.size, inodes = inodes - 1 WHERE bucket = old.bucket;
+        END""",
+    "usage_of_resized_inode": """
+        CREATE TRIGGER usage_of_resized_inode AFTER UPDATE OF size ON inode
+        WHEN new.size <> old.size BEGIN
+            UPDATE usage SET size = size + new.size - old.size WHERE bucket = new.bucket;
+        END""",
+    "usage_of_moved_inode": """
+        CREATE TRIGGER usage_of_moved_inode AFTER UPDATE OF bucket ON inode
+        WHEN new.bucket <> old.bucket BEGIN
+            UPDATE usage SET size = size - old.size, inodes = inodes - 1 WHERE bucket = old.bucket;
+            UPDATE usage SET size = size + new.size, inodes = inodes + 1 WHERE bucket = new.bucket;
+        END""",
+}

@@ -15,7 +15,7 @@ from s3api.objects import check_version
 from s3api.requests import Request
 from s3api.responses import Response, xml_response
 from store.errors import StoreError
-from store.types import Precondition
+from store.types import Deletion, Doomed, Precondition
 
 KEYS_MAX = 1000
 # 1,000 keys of 1,024 bytes, some of which are written as character references.
@@ -95,9 +95,9 @@ async def _delete(
                 plain.append(index)
         except (StoreError, Refusal) as exc:
             outcomes[index] = exc
-    keys = [targets[index].key for index in plain]
+    doomed = [Doomed(key=targets[index].key) for index in plain]
     for index, outcome in zip(
-        plain, await face.namespace.objects.delete_many(request.bucket, keys), strict=True
+        plain, await face.namespace.objects.delete_many(request.bucket, doomed), strict=True
     ):
-        outcomes[index] = outcome
+        outcomes[index] = None if isinstance(outcome, Deletion) else outcome
     return outcomes

@@ -141,6 +141,24 @@ STORE_FAILURES: dict[type[StoreError], Failure] = {
         "NoSuchBucket", 404, "The specified bucket does not exist."
     ),
     store_errors.NoSuchKey: _failure("NoSuchKey", 404, "The specified key does not exist."),
+    store_errors.KeyDeleted: _failure("NoSuchKey", 404, "The specified key does not exist."),
+    store_errors.VersionIsMarker: _failure(
+        "MethodNotAllowed", 405, "The specified method is not allowed against this resource."
+    ),
+    store_errors.Locked: _failure(
+        "AccessDenied", 403, "Access Denied because object protected by object lock."
+    ),
+    store_errors.LockNotEnabled: _failure(
+        "InvalidRequest", 400, "Bucket is missing Object Lock Configuration."
+    ),
+    store_errors.BucketLocked: _failure(
+        "InvalidBucketState",
+        409,
+        "Object lock needs versioning to be enabled, and keeps it from being suspended.",
+    ),
+    store_errors.QuotaExceeded: _failure(
+        "QuotaExceeded", 403, "The bucket's quota does not leave room for this."
+    ),
     store_errors.NoSuchVersion: _failure(
         "NoSuchVersion", 404, "The specified version does not exist."
     ),

@@ -21,20 +21,20 @@ from __future__ import annotations
 import trio
 
 from metadb import content, inodes
-from metadb.records import InodeId, InodeRow
+from metadb.records import InodeRow
 from store import reading
 from store.chunks.types import Buffer, Owner
 from store.digests import RunningMd5
 from store.errors import TooLarge
 from store.overlay import Log, Overlay
+from store.plans import Step, gather, gather_nowait
 from store.publication import Publication, anchor, drop_anchors, publish
+from store.reservation import Reservation
 from store.state import State, now_ns
 from store.translate import translated
 from store.writing import OBJECT_BYTES_MAX
 
 HELD_BYTES_MAX = 2 << 20
-
-Step = Buffer | reading.Piece
 
 
 class Draft:
@@ -58,6 +58,9 @@ class Draft:
         self._logs: list[Log] = []
         self._md5: RunningMd5 | None = RunningMd5() if row.size == 0 else None
         self._edits = 0
+        # The version id published last since the file was opened or closed, "" for none.
+        self._transient: str | None = ""
+        self._reservation = Reservation(state, row.bucket)
         self._turn = trio.Lock()
 
     # -- reading -----------------------------------------------------------------------
@@ -68,7 +71,7 @@ class Draft:
         if offset >= stop:
             return []
         plan = self._plan(offset, stop)
-        return None if plan is None else _gather_nowait(self._state, plan)
+        return None if plan is None else gather_nowait(self._state, plan)
 
     async def read(self, offset: int, size: int) -> list[Buffer]:
         """The same, waiting where they are not. Raises Unrecoverable; NoSpace, Unavailable
@@ -83,7 +86,7 @@ class Draft:
                 if plan is not None:
                     break
                 await self._make_readable()
-            return await _gather(self._state, self.inode, plan)
+            return await gather(self._state, self.inode, plan)
         finally:
             self._state.readers.end(token)
 
@@ -130,7 +133,10 @@ class Draft:
     # -- writing -----------------------------------------------------------------------
 
     async def write(self, offset: int, piece: bytes) -> int:
-        """Take `piece`, which must not change. Raises TooLarge, NoSpace, Unavailable (D2)."""
+        """Take `piece`, which must not change.
+
+        Raises TooLarge, QuotaExceeded, NoSpace, Unavailable (D2).
+        """
         if offset + len(piece) > OBJECT_BYTES_MAX:
             raise TooLarge(offset + len(piece))
         if not piece:
@@ -142,9 +148,11 @@ class Draft:
                 await self._spill()
             if self._md5 is not None and self._md5.full:
                 await self._md5.room()
+            size = max(self.size, offset + len(piece))
+            self._reservation.cover(size, self._published_size)
             self._absorb_inline()
             overlay.put(offset, piece)
-            self.size = max(self.size, offset + len(piece))
+            self.size = size
             self._edited()
             if self._md5 is not None:
                 if self._md5.position == offset:
@@ -156,11 +164,12 @@ class Draft:
         return len(piece)
 
     def truncate(self, size: int) -> None:
-        """Cut the file off, or let it grow by zeros. Raises TooLarge."""
+        """Cut the file off, or let it grow by zeros. Raises TooLarge, QuotaExceeded."""
         if size > OBJECT_BYTES_MAX:
             raise TooLarge(size)
         if size == self.size:
             return
+        self._reservation.cover(size, self._published_size)
         self._absorb_inline()
         if size < self.size:
             self._overlay.cut(size)
@@ -170,6 +179,10 @@ class Draft:
         elif self._md5 is not None and self._md5.position != size:
             self._md5 = None
         self._edited()
+
+    def closed(self) -> None:
+        """A program closed the file: its next publication makes a version of its own."""
+        self._transient = ""
 
     def touched(self, mtime_ns: int) -> None:
         """The modification time was set by hand: publication must not set it back."""
@@ -300,7 +313,7 @@ class Draft:
         if self.size > self._state.config.inline_max_bytes:
             return None
         plan = self._plan(0, self.size) if self.size else []
-        found = None if plan is None else _gather_nowait(self._state, plan)
+        found = None if plan is None else gather_nowait(self._state, plan)
         if found is None:
             await self._finish_logs()
             self._hold()
@@ -308,7 +321,7 @@ class Draft:
             assert plan is not None
             token = self._state.readers.begin()
             try:
-                found = await _gather(self._state, self.inode, plan)
+                found = await gather(self._state, self.inode, plan)
             finally:
                 self._state.readers.end(token)
         if len(found) == 1 and isinstance(found[0], bytes):
@@ -328,12 +341,16 @@ class Draft:
             extents=() if inline is not None else self._extents(),
             runs=[run for log in fresh for run in log.runs or ()],
             anchors=[log.anchor for log in self._logs if log.anchor is not None],
+            transient=self._transient,
         )
         with translated(self.inode):
             row = state.engine.transact(publish, state, self.inode, publication, now_ns())
         if row is None:
             return
         state.unsynced.extend(publication.runs)
+        self._transient = row.version_id
+        self._reservation.release()
+        self._reservation.bucket = row.bucket
         unused = [log for log in self._logs if log.runs is None]
         self.dirty = False
         self._published_size = self.size
@@ -361,6 +378,7 @@ class Draft:
 
     async def discard(self) -> None:
         """Give up what was never published: the inode is gone, or can't be published."""
+        self._reservation.release()
         logs, self._logs, self._log = self._logs, [], None
         self._overlay = Overlay()
         self.dirty = False
@@ -381,32 +399,3 @@ async def _take(turn: trio.Lock) -> None:
         turn.acquire_nowait()
     except trio.WouldBlock:
         await turn.acquire()
-
-
-def _gather_nowait(state: State, plan: list[Step]) -> list[Buffer] | None:
-    found: list[Buffer] = []
-    for step in plan:
-        if not isinstance(step, reading.Piece):
-            found.append(step)
-        elif step.run is None:
-            found += reading.zeros(step.size)
-        else:
-            buffers = state.chunks.read_nowait(step.run, step.start, step.start + step.size)
-            if buffers is None:
-                return None
-            found += buffers
-    return found
-
-
-async def _gather(state: State, subject: InodeId, plan: list[Step]) -> list[Buffer]:
-    """Hold a `readers` token from before the plan was made until this returns."""
-    found: list[Buffer] = []
-    with translated(subject):
-        for step in plan:
-            if not isinstance(step, reading.Piece):
-                found.append(step)
-            elif step.run is None:
-                found += reading.zeros(step.size)
-            else:
-                found += await state.chunks.read(step.run, step.start, step.start + step.size)
-    return found

@@ -4,7 +4,8 @@ A POSIX name is a component of keys (rule R2). The directory `component/` stands
 leaf `component`, which the mount then shows inside that directory as `%tf.data` (rule R1). The
 leaf with the empty component is the key `dir/`: while it has no content it goes along with its
 directory and is not listed (rule R3).
-Invariant: an entry made or removed here leaves its directory explicit (rule R4).
+Invariants: an entry made or removed here leaves its directory explicit (rule R4); a key that goes
+leaves a version and a delete marker where its bucket keeps them (rule R14).
 Concurrency: inside one transaction. Source: link(2), mkdir(2), mknod(2), rmdir(2), unlink(2).
 """
 
@@ -14,9 +15,10 @@ import stat
 from typing import NamedTuple
 
 from metadb import dentries, inodes
+from metadb import versions as version_rows
 from metadb.records import IMPLICIT, ROOT, InodeId, InodeRow
 from metadb.statements import Tx
-from store import tree
+from store import locks, tree, versions
 from store.buckets import create_bucket, delete_bucket
 from store.digests import EMPTY_MD5
 from store.errors import (
@@ -31,6 +33,7 @@ from store.errors import (
     NotDirectory,
 )
 from store.names import BODY, component_of
+from store.rules import OFF, rules_of
 from store.state import State
 from store.tree import Place
 
@@ -164,7 +167,8 @@ def make_node(
         row = row._replace(target=target, size=len(target))
         what = "symlink"
     elif stat.S_ISREG(mode):
-        row = row._replace(etag=EMPTY_MD5, content_version=1)
+        version_id = versions.new_id(rules_of(tx, state, row.bucket), now)
+        row = row._replace(etag=EMPTY_MD5, content_version=1, version_id=version_id)
     new_leaf(tx, state, directory, spot, row, what)
     return row
 
@@ -210,10 +214,25 @@ def add_link(
     if parent != ROOT and directory.bucket != row.bucket:
         raise CrossBucket(name)
     spot = free_spot(tx, directory, name)
-    row = tree.add_link(tx, row, spot.place, now)
+    row = tree.add_link(tx, _with_free_id(tx, state, row, spot.place, now), spot.place, now)
     settle(tx, directory)
     tree.note(tx, "link", directory.bucket, spot.place, number, now)
     return row
+
+
+def _with_free_id(tx: Tx, state: State, row: InodeRow, place: Place, now: int) -> InodeRow:
+    """The inode with a version id that the key it is about to get hasn't seen yet (M6)."""
+    rules = rules_of(tx, state, row.bucket)
+    if rules.versioning == OFF or row.etag is None:
+        return row
+    key = versions.key_of(tx, rules, row.bucket, place)
+    if version_rows.find(tx, row.bucket, key, row.version_id) is None:
+        return row
+    versions.keep_before_change(tx, state, rules, row)
+    versions.make_room(tx, state, rules, row.bucket, key)
+    version_id = versions.new_id(rules, now)
+    inodes.set_version(tx, row.id, version_id)
+    return row._replace(version_id=version_id)
 
 
 def unlink(tx: Tx, state: State, parent: InodeId, name: bytes, now: int) -> None:
@@ -221,9 +240,17 @@ def unlink(tx: Tx, state: State, parent: InodeId, name: bytes, now: int) -> None
     spot, row = find(tx, parent, name)
     if stat.S_ISDIR(row.mode):
         raise IsDirectory(name)
-    tree.remove_leaf(tx, state, spot.place, row, now)
+    remove_leaf(tx, state, spot.place, row, now)
     tree.settle(tx, parent)
-    tree.note(tx, "delete", row.bucket, spot.place, row.id, now)
+
+
+def remove_leaf(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> None:
+    """Take a leaf's name away. Raises Locked."""
+    rules = rules_of(tx, state, row.bucket)
+    locks.check_free(rules, row, place.name, now)
+    key = versions.key_of(tx, rules, row.bucket, place)
+    done = versions.bury(tx, state, rules, row.bucket, key, place, row, now)
+    tree.note(tx, "delete", row.bucket, place, row.id, now, done.version_id)
 
 
 def remove_directory(tx: Tx, state: State, parent: InodeId, name: bytes, now: int) -> None:
@@ -255,5 +282,4 @@ def clear_directory(tx: Tx, state: State, place: Place, row: InodeRow, now: int)
         assert marker is not None
         if marker.size or marker.id in state.pins:
             raise DirectoryNotEmpty(place.name)
-        tree.remove_leaf(tx, state, Place(row.id, b""), marker, now)
-        tree.note(tx, "delete", row.bucket, Place(row.id, b""), marker.id, now)
+        remove_leaf(tx, state, Place(row.id, b""), marker, now)

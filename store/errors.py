@@ -1,13 +1,15 @@
 """Everything the namespace can refuse or fail with. Faces map the leaves, each in one table.
 
 StoreError
-|- NotFound        NoSuchBucket NoSuchKey NoSuchUpload NoSuchVersion NoSuchEntry NoSuchAttribute
-|- Conflict        BucketExists BucketNotEmpty EntryExists DirectoryNotEmpty IsDirectory
-|                  NotDirectory NotRegular AttributeExists
+|- NotFound        NoSuchBucket NoSuchKey KeyDeleted NoSuchUpload NoSuchVersion NoSuchEntry
+|                  NoSuchAttribute
+|- Conflict        BucketExists BucketNotEmpty BucketLocked VersionIsMarker EntryExists
+|                  DirectoryNotEmpty IsDirectory NotDirectory NotRegular AttributeExists
 |- Refused         PreconditionFailed InvalidBucketName InvalidKey InvalidName NameTooLong
 |                  KeyTooLong InvalidPart InvalidPartOrder PartTooSmall TooLarge CrossBucket
-|                  LinkLoop TooManyLinks Denied InvalidArgument MetadataTooLarge
-|- Exhausted       NoSpace Unavailable
+|                  LinkLoop TooManyLinks Denied Locked LockNotEnabled InvalidArgument
+|                  MetadataTooLarge
+|- Exhausted       NoSpace QuotaExceeded Unavailable
 |- Damaged         Unrecoverable
 
 They know neither HTTP nor errno. Every class is a leaf or a group; a test in each face proves
@@ -38,6 +40,14 @@ class NoSuchKey(NotFound):
     """No object under this key."""
 
 
+class KeyDeleted(NotFound):
+    """The key's current version is a delete marker, of the id `version_id`."""
+
+    def __init__(self, subject: object, version_id: str) -> None:
+        super().__init__(subject, "deleted")
+        self.version_id = version_id
+
+
 class NoSuchVersion(NotFound):
     """The key has no version of this id."""
 
@@ -64,6 +74,19 @@ class BucketExists(Conflict):
 
 class BucketNotEmpty(Conflict):
     """The bucket holds keys, directories with content, or uploads."""
+
+
+class BucketLocked(Conflict):
+    """Object lock and the bucket's versioning don't go together as asked."""
+
+
+class VersionIsMarker(Conflict):
+    """The version asked for by its id is a delete marker: there is nothing to read."""
+
+    def __init__(self, subject: object, version_id: str, modified_ns: int) -> None:
+        super().__init__(subject, f"version {version_id} is a delete marker")
+        self.version_id = version_id
+        self.modified_ns = modified_ns
 
 
 class EntryExists(Conflict):
@@ -147,7 +170,15 @@ class TooManyLinks(Refused):
 
 
 class Denied(Refused):
-    """Not permitted here: files at the root, a directory's hard link, a locked object."""
+    """Not permitted here: files at the root, a directory's hard link."""
+
+
+class Locked(Refused):
+    """Retention or a legal hold keeps the version as it is."""
+
+
+class LockNotEnabled(Refused):
+    """Retention or a legal hold in a bucket without object lock."""
 
 
 class InvalidArgument(Refused):
@@ -164,6 +195,10 @@ class Exhausted(StoreError):
 
 class NoSpace(Exhausted):
     """The drives are full."""
+
+
+class QuotaExceeded(Exhausted):
+    """The bucket may not hold that much."""
 
 
 class Unavailable(Exhausted):

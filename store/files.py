@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from metadb import inodes
 from metadb.records import ROOT, InodeId, InodeRow
 from metadb.statements import Tx
-from store import entries, renames, xattrs
+from store import entries, locks, renames, xattrs
 from store.directories import DirectoryHandle
 from store.errors import (
     EntryExists,
@@ -31,6 +31,7 @@ from store.errors import (
 )
 from store.handles import Drafts, Handle
 from store.publication import note_names
+from store.rules import rules_of
 from store.state import State, now_ns
 from store.translate import translated
 
@@ -40,6 +41,7 @@ T = TypeVar("T")
 
 _BLOCK_BYTES = 4096
 _TARGET_BYTES_MAX = 4095
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _NODE_TYPES = frozenset({stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
 
 
@@ -182,7 +184,7 @@ class Files:
     def unlink(self, parent: InodeId, name: bytes) -> None:
         """Take a name away; the inode goes with its last name and its last handle.
 
-        Raises IsDirectory, NoSuchEntry.
+        Raises IsDirectory, NoSuchEntry, Locked.
         """
         self._transact(entries.unlink, parent, name, now_ns())
 
@@ -193,7 +195,8 @@ class Files:
 
         Atomic, also for S3; what the source's draft holds is published first (rule R6).
         Raises EntryExists, NoSuchEntry, IsDirectory, NotDirectory, DirectoryNotEmpty, LinkLoop
-        (a directory below itself), CrossBucket, Denied (the root), InvalidArgument (flags).
+        (a directory below itself), CrossBucket, Denied (the root), InvalidArgument (flags),
+        Locked, QuotaExceeded (another bucket's).
         """
         draft = self._drafts.get(self._engine.read(_lookup, parent, name).id)
         if draft is not None:
@@ -214,6 +217,8 @@ class Files:
         row, made = self._transact(
             _create, parent, name, now_ns(), mode, caller.uid, caller.gid, bool(flags & os.O_EXCL)
         )
+        if flags & _WRITING and not made:
+            self._check_free(row)
         handle = Handle(self._state, self._drafts, row)
         if flags & os.O_TRUNC and not made:
             handle.draft.truncate(0)
@@ -222,13 +227,15 @@ class Files:
     def open(self, inode: InodeId, flags: int) -> Handle:
         """Open a file; O_TRUNC empties the draft, and S3 sees it at the next publication.
 
-        Raises IsDirectory, InvalidArgument (neither file nor directory).
+        Raises IsDirectory, InvalidArgument (neither file nor directory), Locked.
         """
         row = self.attributes(inode)
         if stat.S_ISDIR(row.mode):
             raise IsDirectory(inode)
         if not stat.S_ISREG(row.mode):
             raise InvalidArgument(inode, "no regular file")
+        if flags & _WRITING:
+            self._check_free(row)
         handle = Handle(self._state, self._drafts, row)
         if flags & os.O_TRUNC:
             handle.draft.truncate(0)
@@ -306,6 +313,12 @@ class Files:
         if failed is not None:
             raise failed
 
+    def _check_free(self, row: InodeRow) -> None:
+        """Raises Locked for a file that object lock keeps as it is."""
+        if row.meta is not None:
+            rules = self._engine.read(rules_of, self._state, row.bucket)
+            locks.check_free(rules, row, row.id, now_ns())
+
     def _transact(
         self, function: Callable[Concatenate[Tx, State, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -318,7 +331,7 @@ class Files:
         if handle is not None:
             handle.draft.truncate(size)
             return
-        opened = self.open(inode, 0)
+        opened = self.open(inode, os.O_WRONLY)
         try:
             opened.draft.truncate(size)
             await opened.flush()

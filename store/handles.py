@@ -41,6 +41,7 @@ class Drafts:
         """
         try:
             await draft.publish()
+            draft.closed()
         finally:
             draft.handles -= 1
             self._state.pins.drop(draft.inode)
@@ -111,7 +112,7 @@ class Handle:
 
         Set-user-id and set-group-id bits are the kernel's to clear: unless told otherwise
         (HANDLE_KILLPRIV) it sends a setattr before the write.
-        Raises NoSpace, Unavailable: then nothing of the piece was taken.
+        Raises NoSpace, QuotaExceeded, Unavailable: then nothing of the piece was taken.
         """
         return await self._draft.write(offset, piece)
 
@@ -122,6 +123,7 @@ class Handle:
         was written stays in the draft for the next try.
         """
         await self._draft.publish()
+        self._draft.closed()
 
     async def fsync(self, datasync: bool) -> None:
         """Publish and make durable. Raises what `flush` raises."""

@@ -19,15 +19,14 @@ from metadb import dentries
 from metadb.records import EntryRow, InodeId
 from metadb.statements import Tx
 from store import tree
-from store.objects import stat_of
+from store.keys import stat_of
 from store.resolve import is_object, visible
 from store.state import State
-from store.types import DEFAULT_META, ListPage, ObjectStat, decode_meta
+from store.types import DEFAULT_META, ListPage, ObjectStat, VersionPage, decode_meta
+from store.versionlisting import PAST, VersionWalk
 
 _PAGE_ROWS = 500
 _BATCH = 100
-# Above every byte of UTF-8: `key + _PAST` is behind all keys that start with `key`.
-_PAST = b"\xff"
 
 
 class _Start(NamedTuple):
@@ -91,11 +90,29 @@ class Listing:
         elif delimiter:
             entries = await self._rolled_up(number, raw, delimiter.encode(), behind, limit + 1)
         else:
-            entries += await self._walk(number, raw, behind, limit + 1)
+            entries += await self.walk(number, raw, behind, limit + 1)
         more = len(entries) > limit
         del entries[limit:]
         last = entries[-1] if more else None
         return ListPage(entries=entries, next=last if last is None else _text(last))
+
+    async def versions(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        after: tuple[str, str] = ("", ""),
+        limit: int = 1000,
+    ) -> VersionPage:
+        """Up to `limit` versions, delete markers and common prefixes, by key, newest first.
+
+        after: (key or common prefix, version id or "" for all of the key's) to go on behind.
+        Raises NoSuchBucket.
+        """
+        number = self._state.engine.read(tree.bucket_id, bucket)
+        walk = VersionWalk(self._state, self.walk, number, prefix, delimiter)
+        return await walk.page(after, limit)
 
     async def _one_level(
         self, bucket: InodeId, prefix: bytes, after: bytes, limit: int
@@ -134,7 +151,7 @@ class Listing:
         return entries
 
     async def _any_behind(self, bucket: InodeId, prefix: bytes, after: bytes) -> bool:
-        return bool(await self._walk(bucket, prefix, after, 1))
+        return bool(await self.walk(bucket, prefix, after, 1))
 
     async def _rolled_up(
         self, bucket: InodeId, prefix: bytes, delimiter: bytes, after: bytes, limit: int
@@ -142,16 +159,16 @@ class Listing:
         """Any delimiter: walk the keys, and jump behind each common prefix that shows up."""
         entries: list[ObjectStat | str] = []
         if delimiter in after[len(prefix) :] and after.endswith(delimiter):
-            after += _PAST
+            after += PAST
         while len(entries) < limit:
-            batch = await self._walk(bucket, prefix, after, min(limit, _BATCH))
+            batch = await self.walk(bucket, prefix, after, min(limit, _BATCH))
             for one in batch:
                 key = one.key.encode()
                 cut = key.find(delimiter, len(prefix))
                 if cut >= 0:
                     common = key[: cut + len(delimiter)]
                     entries.append(common.decode())
-                    after = common + _PAST
+                    after = common + PAST
                     break
                 entries.append(one)
                 after = key
@@ -161,7 +178,7 @@ class Listing:
                 break
         return entries
 
-    async def _walk(
+    async def walk(
         self, bucket: InodeId, prefix: bytes, after: bytes, limit: int
     ) -> list[ObjectStat]:
         """Up to `limit` objects whose keys start with `prefix` and lie behind `after`, in order."""
@@ -218,7 +235,7 @@ class Listing:
             target = self._state.engine.read(visible, bucket, key.split(b"/"))
             if is_object(target):
                 assert target is not None
-                return stat_of(key.decode(), target)
+                return stat_of(key.decode(), target, target.version_id)
         return None
 
 

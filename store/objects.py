@@ -1,4 +1,4 @@
-"""Objects: put, stat, open, copy, delete by key.
+"""Objects: put, stat, open, copy, change, delete and rename by key (and version).
 
 Invariants: R0 (a PUT or Copy makes a new inode and re-points the dentry in one transaction; an
 inode's bytes never change from this side); a precondition is evaluated in the transaction that
@@ -9,26 +9,33 @@ Concurrency: any task. Between the transaction's check and its act there is no a
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import trio
 from msgspec.structs import replace
 
-from metadb import content, dentries, inodes
-from metadb.records import InodeId, InodeRow
+from metadb import content, inodes
+from metadb.records import InodeId
 from metadb.statements import Tx
-from store import reading, tree
-from store.errors import NoSuchKey, NotRegular, PreconditionFailed, StoreError
-from store.names import BODY, check_length, name_of, split_key
+from store import locks, tree
+from store.deletion import delete, delete_batch
+from store.errors import PreconditionFailed, StoreError
+from store.keys import Found, find, new_object, publish, snapshot_of, stat_of
+from store.names import check_length, split_key
+from store.preconditions import check
+from store.publication import note_names
 from store.reading import ContentReader
-from store.resolve import is_object, visible
-from store.state import State, now_ns
+from store.renames import rename_object
+from store.resolve import visible
+from store.rules import OFF, check_quota, rules_of, said
+from store.state import Rules, State, now_ns
+from store.told import Told, nothing
 from store.translate import translated
 from store.types import (
     ANY,
     Body,
+    Deletion,
+    Doomed,
     ObjectMeta,
     ObjectStat,
     Precondition,
@@ -38,90 +45,6 @@ from store.types import (
 from store.writing import Written, put_content, write_body
 
 _DELETES_PER_TRANSACTION = 100
-
-
-class Told(NamedTuple):
-    """What the mount must forget: (directory, POSIX name) entries and inodes."""
-
-    entries: list[tuple[InodeId, bytes]]
-    inodes: list[InodeId]
-
-
-def stat_of(key: str, row: InodeRow) -> ObjectStat:
-    """What a face is told of a published inode."""
-    assert row.etag is not None, row
-    return ObjectStat(
-        key=key,
-        inode=row.id,
-        size=row.size,
-        etag=row.etag,
-        modified_ns=row.stored_ns,
-        version_id=row.version_id,
-        meta=decode_meta(row.meta),
-    )
-
-
-def check(precondition: Precondition, key: str, row: InodeRow | None) -> None:
-    """Raises PreconditionFailed, NoSuchKey. row: the visible object, or None."""
-    wanted, unwanted = precondition.if_match, precondition.if_none_match
-    if wanted:
-        if row is None:
-            raise NoSuchKey(key)
-        if "*" not in wanted and row.etag not in wanted:
-            raise PreconditionFailed(key, "If-Match")
-    if unwanted and row is not None and ("*" in unwanted or row.etag in unwanted):
-        raise PreconditionFailed(key, "If-None-Match")
-
-
-def publish(
-    tx: Tx,
-    state: State,
-    bucket: InodeId,
-    key: str,
-    row: InodeRow,
-    precondition: Precondition,
-    what: str,
-) -> Told:
-    """Make `key` mean the new inode `row`; the caller gives it its content.
-
-    Raises KeyTooLong, what `check` raises, and NotRegular where a FIFO, socket or device stands
-    (R12).
-    """
-    now = row.stored_ns
-    components = split_key(key)
-    check_length(key)
-    if precondition is not ANY:
-        check(precondition, key, visible(tx, bucket, components))
-    place, made = tree.make_place(tx, state, bucket, components, now)
-    old = dentries.stat(tx, place.parent, place.name)
-    if old is None:
-        tree.add_leaf(tx, state, place, row, now)
-    elif stat.S_ISREG(old.mode) or stat.S_ISLNK(old.mode):
-        tree.replace_leaf(tx, state, place, old, row, now)
-    else:
-        raise NotRegular(key)
-    tree.note(tx, what, bucket, place, row.id, now)
-    told = _told(tx, state, place, old)
-    if made is not None:
-        told.entries.append((made.parent, name_of(made.name)))
-        told.inodes.append(made.parent)
-    return told
-
-
-def _told(tx: Tx, state: State, place: tree.Place, old: InodeRow | None) -> Told:
-    """What the kernel may have cached of a leaf that came, went or changed its inode."""
-    told = Told([], [])
-    if state.invalidator is None:
-        return told
-    told.entries.append((place.parent, name_of(place.name)))
-    told.inodes.append(place.parent)
-    twin = dentries.directory_of(tx, place.parent, place.name + b"/")
-    if twin is not None:
-        told.entries.append((twin, BODY))
-        told.inodes.append(twin)
-    if old is not None:
-        told.inodes.append(old.id)  # Whoever holds it open, or by another name, sees its links.
-    return told
 
 
 class Objects:
@@ -142,13 +65,15 @@ class Objects:
     ) -> ObjectStat:
         """Receive `body` and publish it under `key`. owner: access key, kept for notifications.
 
+        The bucket's default retention is given to it unless `meta` has its own.
         Raises NoSuchBucket, InvalidKey, KeyTooLong, PreconditionFailed, NoSuchKey (If-Match),
-        NotRegular, TooLarge, NoSpace, Unavailable, and whatever the body raises.
+        NotRegular, LockNotEnabled, QuotaExceeded, TooLarge, NoSpace, Unavailable, and whatever
+        the body raises.
         """
         state = self._state
         components = split_key(key)
         check_length(key)
-        state.engine.read(_precheck, bucket, key, components, precondition)
+        state.engine.read(_precheck, state, bucket, key, components, precondition, meta, body.size)
         inode = state.new_inode()
         written = await write_body(
             state, body, inode, inline_max_bytes=state.config.inline_max_bytes
@@ -156,21 +81,26 @@ class Objects:
         if written.digests.checksums:
             meta = replace(meta, checksums={**meta.checksums, **written.digests.checksums})
         with translated(key):
-            row, told = state.engine.transact(
+            found, told = state.engine.transact(
                 _put, state, inode, bucket, key, written, meta, precondition
             )
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
-        return stat_of(key, row)
+        return stat_of(key, *found)
 
-    def stat(self, bucket: str, key: str) -> ObjectStat:
-        """Raises NoSuchBucket, NoSuchKey, InvalidKey, KeyTooLong."""
-        return stat_of(key, self._state.engine.read(_visible, bucket, key))
+    def stat(self, bucket: str, key: str, version: str | None = None) -> ObjectStat:
+        """version: None for the current one, "null" for the null version, or an id.
 
-    def open(self, bucket: str, key: str) -> ContentReader:
-        """The object as it is now, held for reading. Raises like `stat`."""
-        row, snapshot = self._state.engine.read(snapshot_of, bucket, key)
-        return ContentReader(self._state, stat_of(key, row), snapshot)
+        Raises NoSuchBucket, NoSuchKey, KeyDeleted, NoSuchVersion, VersionIsMarker, InvalidKey,
+        KeyTooLong.
+        """
+        return stat_of(key, *self._state.engine.read(find, self._state, bucket, key, version))
+
+    def open(self, bucket: str, key: str, version: str | None = None) -> ContentReader:
+        """The version as it is now, held for reading. Raises like `stat`."""
+        state = self._state
+        found, snapshot = state.engine.read(snapshot_of, state, bucket, key, version)
+        return ContentReader(state, stat_of(key, *found), snapshot)
 
     async def copy(
         self,
@@ -179,76 +109,173 @@ class Objects:
         meta: ObjectMeta | None,
         *,
         source_etag: str,
+        source_version: str | None = None,
         precondition: Precondition = ANY,
         owner: str = "",
     ) -> ObjectStat:
         """Publish the source's bytes under the target, by reference: no byte moves.
 
-        meta None: the source's. source_etag: the ETag its conditions were evaluated on.
-        Raises PreconditionFailed when the source changed since, and like `stat` and `put`.
+        meta None: the source's, but for its retention. source_etag: the ETag its conditions were
+        evaluated on. Raises PreconditionFailed when the source changed since, and like `stat` and
+        `put`.
         """
         state = self._state
         with translated(target[1]):
-            row, told = state.engine.transact(
-                _copy, state, source, target, meta, source_etag, precondition
+            found, told = state.engine.transact(
+                _copy, state, source, source_version, target, meta, source_etag, precondition
             )
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
-        return stat_of(target[1], row)
+        return stat_of(target[1], *found)
 
-    async def set_meta(self, bucket: str, key: str, meta: ObjectMeta) -> None:
-        """Replace headers, user metadata or tags in place. Raises like `stat`."""
+    async def set_meta(
+        self, bucket: str, key: str, meta: ObjectMeta, version: str | None = None
+    ) -> ObjectStat:
+        """Replace headers, user metadata or tags in place; retention stays. Raises like `stat`."""
+
+        def changed(_: Rules, old: ObjectMeta) -> ObjectMeta:
+            return locks.with_lock_of(old, meta)
+
+        return await self._change(bucket, key, version, changed)
+
+    async def set_retention(
+        self,
+        bucket: str,
+        key: str,
+        mode: str,
+        until_ns: int,
+        *,
+        version: str | None = None,
+        bypass: bool = False,
+    ) -> ObjectStat:
+        """Retain a version until then; mode "" ends retention. bypass: of GOVERNANCE.
+
+        Raises LockNotEnabled, Locked (it would weaken what holds), and like `stat`.
+        """
+
+        def changed(rules: Rules, old: ObjectMeta) -> ObjectMeta:
+            return locks.with_retention(rules, old, mode, until_ns, now_ns(), bypass=bypass)
+
+        return await self._change(bucket, key, version, changed)
+
+    async def set_legal_hold(
+        self, bucket: str, key: str, on: bool, *, version: str | None = None
+    ) -> ObjectStat:
+        """Hold a version until this is called again. Raises LockNotEnabled, and like `stat`."""
+
+        def changed(rules: Rules, old: ObjectMeta) -> ObjectMeta:
+            return locks.with_legal_hold(rules, old, on)
+
+        return await self._change(bucket, key, version, changed)
+
+    async def _change(
+        self,
+        bucket: str,
+        key: str,
+        version: str | None,
+        changed: Callable[[Rules, ObjectMeta], ObjectMeta],
+    ) -> ObjectStat:
         state = self._state
         with translated(key):
-            inode = state.engine.transact(_set_meta, bucket, key, meta)
+            found = state.engine.transact(_set_meta, state, bucket, key, version, changed)
             await state.engine.barrier()
-        await state.tell_kernel([], [inode])
+        await state.tell_kernel([], [found.row.id])
+        return stat_of(key, *found)
 
-    async def delete(self, bucket: str, key: str, *, precondition: Precondition = ANY) -> None:
-        """Remove the object, if there is one. Raises NoSuchBucket, PreconditionFailed."""
+    async def delete(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        version: str | None = None,
+        bypass: bool = False,
+        precondition: Precondition = ANY,
+    ) -> Deletion:
+        """Delete the key (leaving a marker where versions are kept), or one version for good.
+
+        Deleting what isn't there is fine. bypass: of GOVERNANCE retention.
+        Raises NoSuchBucket, PreconditionFailed, NoSuchKey (a condition on what isn't there),
+        Locked.
+        """
         state = self._state
+        doomed = Doomed(key=key, version=version, precondition=precondition)
+        told = nothing()
         with translated(key):
-            told = state.engine.transact(_delete, state, bucket, key, precondition, now_ns())
+            done = state.engine.transact(delete, state, bucket, doomed, bypass, now_ns(), told)
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
+        return done
 
-    async def delete_many(self, bucket: str, keys: Sequence[str]) -> list[StoreError | None]:
-        """Remove many; for each key None, or what stood in the way. Raises NoSuchBucket."""
+    async def delete_many(
+        self, bucket: str, doomed: Sequence[Doomed], *, bypass: bool = False
+    ) -> list[Deletion | StoreError]:
+        """Delete many; for each what was done or stood in the way. Raises NoSuchBucket."""
         state = self._state
-        outcomes: list[StoreError | None] = []
-        told = Told([], [])
+        outcomes: list[Deletion | StoreError] = []
+        told = nothing()
         with translated(bucket):
             state.engine.read(tree.bucket_id, bucket)
-            for first in range(0, len(keys), _DELETES_PER_TRANSACTION):
-                batch = keys[first : first + _DELETES_PER_TRANSACTION]
-                outcomes += state.engine.transact(_delete_batch, state, bucket, batch, told)
+            for first in range(0, len(doomed), _DELETES_PER_TRANSACTION):
+                batch = doomed[first : first + _DELETES_PER_TRANSACTION]
+                outcomes += state.engine.transact(delete_batch, state, bucket, batch, bypass, told)
                 await trio.lowlevel.checkpoint()
             await state.engine.barrier()
         await state.tell_kernel(told.entries, list(dict.fromkeys(told.inodes)))
         return outcomes
 
+    async def rename(
+        self,
+        bucket: str,
+        source: str,
+        target: str,
+        *,
+        precondition: Precondition = ANY,
+        source_precondition: Precondition = ANY,
+    ) -> None:
+        """Make the object at `source` the one at `target`, as a rename on the mount does.
 
-def _visible(tx: Tx, bucket: str, key: str) -> InodeRow:
-    row = visible(tx, tree.bucket_id(tx, bucket), split_key(key))
-    if row is None:
-        check_length(key)
-        raise NoSuchKey(key)
-    return row
-
-
-def snapshot_of(tx: Tx, bucket: str, key: str) -> tuple[InodeRow, reading.Content]:
-    """An object and where its bytes are. Raises NoSuchBucket, NoSuchKey."""
-    row = _visible(tx, bucket, key)
-    return row, reading.load(tx, row)
+        Raises NoSuchKey, PreconditionFailed, Locked, NotRegular, and like `put`.
+        """
+        state = self._state
+        told = nothing()
+        with translated(target):
+            state.engine.transact(
+                rename_object,
+                state,
+                bucket,
+                (source, source_precondition),
+                (target, precondition),
+                told,
+            )
+            await state.engine.barrier()
+        await state.tell_kernel(told.entries, told.inodes)
 
 
 def _precheck(
-    tx: Tx, bucket: str, key: str, components: list[bytes], precondition: Precondition
+    tx: Tx,
+    state: State,
+    bucket: str,
+    key: str,
+    components: list[bytes],
+    precondition: Precondition,
+    meta: ObjectMeta,
+    size: int | None,
 ) -> None:
     """Refuse what is bound to fail before its body is received; decides nothing else."""
     number = tree.bucket_id(tx, bucket)
+    rules = rules_of(tx, state, number)
+    locks.retained(rules, meta, 0)
+    check_quota(tx, state, number, rules, _growth(tx, rules, number, components, size or 0))
     if precondition is not ANY:
         check(precondition, key, visible(tx, number, components))
+
+
+def _growth(tx: Tx, rules: Rules, bucket: InodeId, components: list[bytes], size: int) -> int:
+    """How much more the bucket holds once `size` bytes stand under the key."""
+    if rules.quota_bytes is None or rules.versioning != OFF:
+        return size
+    row = visible(tx, bucket, components)
+    return size if row is None or row.nlink > 1 else size - row.size
 
 
 def _put(
@@ -260,32 +287,33 @@ def _put(
     written: Written,
     meta: ObjectMeta,
     precondition: Precondition,
-) -> tuple[InodeRow, Told]:
+) -> tuple[Found, Told]:
     number = tree.bucket_id(tx, bucket)
-    row = tree.new_inode(
-        state, inode, number, now_ns(), stat.S_IFREG | state.config.file_mode
-    )._replace(
-        size=written.size, content_version=1, etag=written.digests.md5, meta=encode_meta(meta)
+    row = new_object(tx, state, number, inode, meta)._replace(
+        size=written.size, etag=written.digests.md5
     )
     told = publish(tx, state, number, key, row, precondition, "put")
     put_content(tx, state, inode, written)
-    return row, told
+    rules = rules_of(tx, state, number)
+    check_quota(tx, state, number, rules)
+    return Found(row, said(rules, row.version_id)), told
 
 
 def _copy(
     tx: Tx,
     state: State,
     source: tuple[str, str],
+    source_version: str | None,
     target: tuple[str, str],
     meta: ObjectMeta | None,
     source_etag: str,
     precondition: Precondition,
-) -> tuple[InodeRow, Told]:
-    old = _visible(tx, *source)
+) -> tuple[Found, Told]:
+    old = find(tx, state, *source, source_version).row
     if old.etag != source_etag:
         raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
     bucket = tree.bucket_id(tx, target[0])
-    kept = decode_meta(old.meta)
+    kept = locks.without_lock(decode_meta(old.meta))
     if meta is not None:
         kept = replace(
             meta,
@@ -295,10 +323,9 @@ def _copy(
             part_numbers=kept.part_numbers,
             part_checksums=kept.part_checksums,
         )
-    now = now_ns()
-    row = tree.new_inode(
-        state, state.numbers.take(tx), bucket, now, stat.S_IFREG | state.config.file_mode
-    )._replace(size=old.size, content_version=1, etag=old.etag, meta=encode_meta(kept))
+    row = new_object(tx, state, bucket, state.numbers.take(tx), kept)._replace(
+        size=old.size, etag=old.etag
+    )
     # The content first: publishing over the source itself takes the old inode away.
     inline = content.inline_of(tx, old.id)
     if inline is not None:
@@ -306,51 +333,23 @@ def _copy(
     else:
         content.share_extents(tx, old.id, row.id, 0)
     told = publish(tx, state, bucket, target[1], row, precondition, "copy")
-    return row, told
+    rules = rules_of(tx, state, bucket)
+    check_quota(tx, state, bucket, rules)
+    return Found(row, said(rules, row.version_id)), told
 
 
-def _set_meta(tx: Tx, bucket: str, key: str, meta: ObjectMeta) -> InodeId:
-    row = _visible(tx, bucket, key)
+def _set_meta(
+    tx: Tx,
+    state: State,
+    bucket: str,
+    key: str,
+    version: str | None,
+    changed: Callable[[Rules, ObjectMeta], ObjectMeta],
+) -> Found:
+    found = find(tx, state, bucket, key, version)
+    row = found.row
+    meta = encode_meta(changed(rules_of(tx, state, row.bucket), decode_meta(row.meta)))
     now = now_ns()
-    inodes.set_meta(tx, row.id, encode_meta(meta), now)
-    (entry,) = dentries.of_inode(tx, row.id)
-    tree.note(tx, "attributes", row.bucket, tree.Place(entry.parent, entry.name), row.id, now)
-    return row.id
-
-
-def _delete(
-    tx: Tx, state: State, bucket: str, key: str, precondition: Precondition, now: int
-) -> Told:
-    number = tree.bucket_id(tx, bucket)
-    components = split_key(key)
-    place = tree.find(tx, number, components)
-    row = None if place is None else dentries.stat(tx, place.parent, place.name)
-    if precondition is not ANY:
-        check(precondition, key, visible(tx, number, components))
-    if place is None or row is None or not (is_object(row) or stat.S_ISLNK(row.mode)):
-        check_length(key)
-        return Told([], [])
-    told = _told(tx, state, place, row)
-    tree.remove_leaf(tx, state, place, row, now)
-    tree.note(tx, "delete", number, place, row.id, now)
-    for gone in tree.prune(tx, state, place.parent, now):
-        told.entries.append((gone.parent, name_of(gone.name)))
-        told.inodes.append(gone.parent)
-    return told
-
-
-def _delete_batch(
-    tx: Tx, state: State, bucket: str, keys: Sequence[str], told: Told
-) -> list[StoreError | None]:
-    outcomes: list[StoreError | None] = []
-    now = now_ns()
-    for key in keys:
-        try:
-            one = _delete(tx, state, bucket, key, ANY, now)
-        except StoreError as exc:  # refused before it changed anything: a malformed key
-            outcomes.append(exc)
-            continue
-        told.entries.extend(one.entries)
-        told.inodes.extend(one.inodes)
-        outcomes.append(None)
-    return outcomes
+    inodes.set_meta(tx, row.id, meta, now)
+    note_names(tx, "attributes", row, now)
+    return Found(row._replace(meta=meta), found.version_id)

@@ -1,8 +1,10 @@
-"""The transaction that makes a draft the published content of its inode (rules R0, R5, R6).
+"""The transaction that makes a draft the published content of its inode (R0, R5, R6, R14).
 
 Only extents under changed ranges are touched. ETag: the MD5 of a file written once from front
 to back, else an opaque one that changes with the content; checksums and part sizes that S3
-clients gave go, since they were of other bytes.
+clients gave go, since they were of other bytes. Where versions are kept, what the inode held
+becomes one first; but what the same open session published by an fsync is only replaced, unless
+object lock is on: one program's many fsyncs are one version.
 Concurrency: inside one transaction.
 """
 
@@ -18,9 +20,10 @@ from msgspec.structs import replace
 from metadb import content, dentries, inodes
 from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
-from store import tree
+from store import locks, tree, versions
 from store.chunks.types import Run
-from store.state import State, now_ns
+from store.rules import OFF, rules_of
+from store.state import Rules, State, now_ns
 from store.types import decode_meta, encode_meta
 from store.writing import note_runs
 
@@ -31,6 +34,7 @@ _END = 1 << 62
 class Publication(NamedTuple):
     """What a draft amounts to.
 
+    transient: the version id that this open session published last, "" where it has none.
     inline: all bytes of a small file, None where `extents` (start, size, run, run_start) and
     what is left of the published extents below `floor` make it up.
     runs: new ones, whether or not an extent names them. anchors: nameless inodes that held
@@ -45,6 +49,7 @@ class Publication(NamedTuple):
     extents: Sequence[tuple[int, int, int, int]]
     runs: Sequence[Run]
     anchors: Sequence[InodeId]
+    transient: str | None = ""
 
 
 def publish(
@@ -55,6 +60,10 @@ def publish(
     if row is None or row.nlink == 0:
         return None
     note_runs(tx, state, publication.runs)
+    rules = rules_of(tx, state, row.bucket)
+    own = rules.lock is None and row.version_id == publication.transient
+    if rules.versioning != OFF and row.etag is not None and not own:
+        versions.keep_before_change(tx, state, rules, row)
     if publication.inline is None:
         _put_extents(tx, row, publication)
     else:
@@ -71,7 +80,8 @@ def publish(
         ctime_ns=now,
         stored_ns=now,
         content_version=row.content_version + 1,
-        meta=without_digests(row.meta),
+        version_id=versions.new_id(rules, now),
+        meta=_meta_of_new_content(rules, row.meta, now),
     )
     row = row._replace(etag=publication.md5 or opaque_etag(state, row))
     inodes.set_content(tx, row)
@@ -95,21 +105,19 @@ def _put_extents(tx: Tx, row: InodeRow, publication: Publication) -> None:
     content.replace_ranges(tx, row.id, cleared, publication.extents)
 
 
-def without_digests(meta: str | None) -> str | None:
+def _meta_of_new_content(rules: Rules, meta: str | None, now: int) -> str | None:
     """The JSON of `inode.meta` without what described the bytes as they were."""
-    if meta is None:
+    if meta is None and rules.lock is None:
         return None
-    kept = decode_meta(meta)
-    return encode_meta(
-        replace(
-            kept,
-            checksums={},
-            checksum_type="",
-            part_sizes=[],
-            part_numbers=[],
-            part_checksums=[],
-        )
+    kept = replace(
+        locks.without_lock(decode_meta(meta)),
+        checksums={},
+        checksum_type="",
+        part_sizes=[],
+        part_numbers=[],
+        part_checksums=[],
     )
+    return encode_meta(locks.retained(rules, kept, now))
 
 
 def opaque_etag(state: State, row: InodeRow) -> str:
@@ -122,7 +130,7 @@ def note_names(tx: Tx, what: str, row: InodeRow, now: int) -> None:
     """A change of the inode itself is one of each of its names."""
     for entry in dentries.of_inode(tx, row.id, _NAMES_NOTED_MAX if row.nlink > 1 else 1):
         place = tree.Place(entry.parent, entry.name.removesuffix(b"/"))
-        tree.note(tx, what, row.bucket, place, row.id, now)
+        tree.note(tx, what, row.bucket, place, row.id, now, row.version_id)
 
 
 def anchor(tx: Tx, state: State, runs: Sequence[Run]) -> InodeId:

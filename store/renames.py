@@ -3,6 +3,9 @@
 A directory takes the leaf of its own name along, since the mount shows it as the directory's
 `%tf.data` (rule R1). A plain leaf may go to another bucket; a directory may not, for every inode
 below names its bucket.
+Where versions are kept (rule R14) a leaf leaves its content behind as a version under a delete
+marker and starts a new version under its new key; a directory takes the whole history of the keys
+below along, since to note a version of each would make its rename as slow as a copy.
 Concurrency: inside one transaction, so S3 sees the old names or the new ones.
 Source: rename(2), renameat2(2).
 """
@@ -12,9 +15,10 @@ from __future__ import annotations
 import stat
 
 from metadb import dentries, inodes
+from metadb import versions as version_rows
 from metadb.records import ROOT, DentryRow, InodeId, InodeRow
 from metadb.statements import Tx
-from store import tree
+from store import locks, tree, versions
 from store.entries import Spot, at, clear_directory, directory_row, find, leaf_spot, settle, spot_of
 from store.errors import (
     CrossBucket,
@@ -25,10 +29,17 @@ from store.errors import (
     IsDirectory,
     LinkLoop,
     NoSuchEntry,
+    NoSuchKey,
     NotDirectory,
+    NotRegular,
 )
-from store.names import alias_of
-from store.state import State
+from store.names import alias_of, check_length, split_key
+from store.preconditions import check
+from store.resolve import is_object, visible
+from store.rules import OFF, check_quota, rules_of
+from store.state import State, now_ns
+from store.told import Told
+from store.types import Precondition
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -62,6 +73,9 @@ def rename(
         return  # Two names of one inode: POSIX has both stay.
     if row.bucket != new_directory.bucket:
         _check_may_leave(row)
+    for moved in (row, replaced):
+        if moved is not None:
+            _check_free(tx, state, moved, now)
     if stat.S_ISDIR(row.mode):
         _check_not_below(tx, row.id, new_parent)
     if flags == RENAME_EXCHANGE:
@@ -92,6 +106,19 @@ def _check_may_leave(row: InodeRow) -> None:
         raise CrossBucket(row.id)
 
 
+def _check_free(tx: Tx, state: State, row: InodeRow, now: int) -> None:
+    """Raises Locked for a file that must stay, CrossBucket for a directory that might hold one.
+
+    After EXDEV programs copy and delete file by file, and each is asked about by itself.
+    """
+    rules = rules_of(tx, state, row.bucket)
+    if rules.lock is not None and stat.S_ISDIR(row.mode):
+        if dentries.first_children(tx, row.id, 1):
+            raise CrossBucket(row.id)
+    else:
+        locks.check_free(rules, row, row.id, now)
+
+
 def _check_not_below(tx: Tx, directory: InodeId, place: InodeId | None) -> None:
     """Raises LinkLoop if `place` is the directory or stands below it."""
     while place is not None and place != ROOT:
@@ -112,15 +139,58 @@ def _move_leaf(
 ) -> None:
     if replaced is not None and stat.S_ISDIR(replaced.mode):
         raise IsDirectory(target.component)
+    directory = inodes.get(tx, target.parent)
+    assert directory is not None
+    leave(tx, state, row, source.place, now)
     dentries.remove(tx, source.parent, source.component)
+    inodes.touch(tx, source.parent, now)
     if replaced is None:
         _insert(tx, target.parent, target.component, row.id)
     else:
         dentries.repoint(tx, target.parent, target.component, row.id)
-        tree.drop_link(tx, state, replaced, now)
-    inodes.touch(tx, source.parent, now)
     inodes.touch(tx, target.parent, now)
+    arrive(tx, state, row, directory.bucket, target.place, replaced, now)
     _moved(tx, row, target, now)
+    if row.bucket != directory.bucket:
+        check_quota(tx, state, directory.bucket, rules_of(tx, state, directory.bucket))
+
+
+def leave(
+    tx: Tx, state: State, row: InodeRow, place: tree.Place, now: int, *, marker: bool = True
+) -> None:
+    """An inode is about to lose a key to another key: what it was stays behind (rule R14).
+
+    marker: False where another object comes in its place.
+    """
+    rules = rules_of(tx, state, row.bucket)
+    if rules.versioning == OFF:
+        return
+    key = versions.key_of(tx, rules, row.bucket, place)
+    if is_object(row):
+        versions.keep_before_change(tx, state, rules, row)
+    if marker:
+        versions.bury(tx, state, rules, row.bucket, key, None, row, now)
+
+
+def arrive(
+    tx: Tx,
+    state: State,
+    row: InodeRow,
+    bucket: InodeId,
+    place: tree.Place,
+    replaced: InodeRow | None,
+    now: int,
+) -> None:
+    """The inode has got the name at `place`, maybe from `replaced`: a new version of that key."""
+    rules = rules_of(tx, state, bucket)
+    key = versions.key_of(tx, rules, bucket, place)
+    if replaced is not None:
+        versions.retire(tx, state, rules, bucket, key, replaced, now)
+    if is_object(row):
+        versions.make_room(tx, state, rules, bucket, key)
+        version_id = versions.new_id(rules, now)
+        if version_id != row.version_id:
+            inodes.set_version(tx, row.id, version_id)
 
 
 def _move_directory(
@@ -137,8 +207,17 @@ def _move_directory(
             raise NotDirectory(target.component)
         clear_directory(tx, state, target.place, replaced, now)
         tree.remove_directory(tx, state, replaced, target.component, now)
+    twin = dentries.stat(tx, source.parent, source.component)
+    rules = rules_of(tx, state, row.bucket)
+    if rules.versioning != OFF:
+        old, new = _path(tx, row.bucket, source), _path(tx, row.bucket, target)
+        version_rows.move_below(tx, row.bucket, old, new)
+        if twin is not None:
+            leave(tx, state, twin, source.place, now)
     names = _take(tx, source)
     _put(tx, target, names, now)
+    if twin is not None:
+        arrive(tx, state, twin, row.bucket, target.place, None, now)
     inodes.add_nlink(tx, source.parent, -1, now)
     inodes.add_nlink(tx, target.parent, 1, now)
     settle(tx, row)
@@ -154,6 +233,7 @@ def _exchange(
             raise InvalidName(one.component)
     if row.bucket != its_row.bucket:
         _check_may_leave(its_row)
+    _exchange_history(tx, state, one, row, other, its_row, now)
     names, its_names = _take(tx, one), _take(tx, other)
     _put(tx, other, names, now)
     _put(tx, one, its_names, now)
@@ -163,6 +243,31 @@ def _exchange(
     inodes.add_nlink(tx, other.parent, -difference, now)
     _moved(tx, row, other, now)
     _moved(tx, its_row, one, now)
+
+
+def _exchange_history(
+    tx: Tx, state: State, one: Spot, row: InodeRow, other: Spot, its_row: InodeRow, now: int
+) -> None:
+    """What versions are told of an exchange, before it is done.
+
+    Raises CrossBucket where a directory's history would have to go along: programs then do without.
+    """
+    for spot, moved, to in ((one, row, its_row), (other, its_row, row)):
+        if rules_of(tx, state, moved.bucket).versioning == OFF:
+            continue
+        if stat.S_ISDIR(moved.mode):
+            raise CrossBucket(moved.id)
+        leave(tx, state, moved, spot.place, now, marker=not is_object(to))
+    for moved, bucket, place in (
+        (row, its_row.bucket, other.place),
+        (its_row, row.bucket, one.place),
+    ):
+        arrive(tx, state, moved, bucket, place, None, now)
+
+
+def _path(tx: Tx, bucket: InodeId, spot: Spot) -> bytes:
+    """What the keys below a directory at `spot` start with; it ends in '/'."""
+    return tree.key_of(tx, bucket, spot.place).encode() + b"/"
 
 
 def _take(tx: Tx, spot: Spot) -> list[tuple[bytes, InodeId]]:
@@ -198,3 +303,45 @@ def _moved(tx: Tx, row: InodeRow, target: Spot, now: int) -> None:
     else:
         inodes.set_ctime(tx, row.id, now)
     tree.note(tx, "rename", directory.bucket, target.place, row.id, now)
+
+
+def rename_object(
+    tx: Tx,
+    state: State,
+    bucket: str,
+    source: tuple[str, Precondition],
+    target: tuple[str, Precondition],
+    told: Told,
+) -> None:
+    """RenameObject: the leaf at one key goes to another, its preconditions checked.
+
+    Raises what `Objects.rename` raises.
+    """
+    now = now_ns()
+    number = tree.bucket_id(tx, bucket)
+    components, wanted = split_key(source[0]), split_key(target[0])
+    check_length(target[0])
+    place = tree.find(tx, number, components)
+    row = None if place is None else dentries.stat(tx, place.parent, place.name)
+    if place is None or row is None or not is_object(row):
+        raise NoSuchKey(source[0])
+    check(source[1], source[0], row)
+    check(target[1], target[0], visible(tx, number, wanted))
+    if components == wanted:
+        return
+    _check_free(tx, state, row, now)
+    to, made = tree.make_place(tx, state, number, wanted, now)
+    replaced = dentries.stat(tx, to.parent, to.name)
+    if replaced is not None and not (stat.S_ISREG(replaced.mode) or stat.S_ISLNK(replaced.mode)):
+        raise NotRegular(target[0])
+    if replaced is not None:
+        _check_free(tx, state, replaced, now)
+        if replaced.id == row.id:
+            return
+    told.leaf(tx, state, place, row)
+    told.leaf(tx, state, to, replaced)
+    if made is not None:
+        told.directory(made)
+    _move_leaf(tx, state, Spot(*place, False), row, Spot(*to, False), replaced, now)
+    for gone in tree.prune(tx, state, place.parent, now):
+        told.directory(gone)

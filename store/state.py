@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -20,6 +21,7 @@ from metadb.records import InodeId
 from metadb.statements import Tx
 from store.chunks.types import ChunkStore, Run
 from store.events import Invalidator
+from store.types import LockRule
 
 now_ns = time.time_ns
 INODES_RESERVED = 10_000
@@ -133,6 +135,19 @@ class Readers:
         return oldest is None or oldest > mark
 
 
+class Rules(NamedTuple):
+    """What a bucket asks of every change of its objects; made by `store.rules`.
+
+    versioning: 'off', 'enabled' or 'suspended'. lock: None where object lock is off.
+    documents: name of a subresource to its JSON.
+    """
+
+    versioning: str
+    lock: LockRule | None
+    quota_bytes: int | None
+    documents: dict[str, str]
+
+
 @dataclass(slots=True, kw_only=True)
 class StoreConfig:
     """inline_max_bytes: content up to this size lives in the database, 0 to 65,536.
@@ -165,6 +180,10 @@ class State:
     store_id: str = ""
     # Inodes whose last name went while the kernel or a handle held them.
     nameless: set[InodeId] = field(default_factory=set)
+    # What buckets ask of every change (store.rules), from memory.
+    rules: dict[InodeId, Rules] = field(default_factory=dict)
+    # Bytes that drafts will add to their buckets when they are published: they count for quota.
+    reserved: dict[InodeId, int] = field(default_factory=dict)
     # Runs named by committed rows whose bytes are not synced yet: the barrier syncs them first.
     unsynced: list[Run] = field(default_factory=list)
 

@@ -132,27 +132,25 @@ def new_inode(state: State, number: InodeId, bucket: InodeId, now: int, mode: in
 def add_leaf(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> None:
     """Insert a new inode under a leaf name that is free."""
     inodes.insert(tx, row)
-    dentries.insert(tx, DentryRow(place.parent, place.name, row.id, alias_of(place.name)))
-    inodes.touch(tx, place.parent, now)
+    add_name(tx, place, row.id, now)
     state.inode_count += 1
 
 
-def replace_leaf(
-    tx: Tx, state: State, place: Place, old: InodeRow, row: InodeRow, now: int
-) -> None:
-    """Insert a new inode and make the name of `old` mean it (rule R0)."""
+def add_name(tx: Tx, place: Place, number: InodeId, now: int) -> None:
+    """Give a leaf inode a name that is free; its link count is the caller's."""
+    dentries.insert(tx, DentryRow(place.parent, place.name, number, alias_of(place.name)))
+    inodes.touch(tx, place.parent, now)
+
+
+def replace_leaf(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> None:
+    """Insert a new inode and make a name that is taken mean it (rule R0).
+
+    What becomes of the old one is the caller's (versions.retire).
+    """
     inodes.insert(tx, row)
     dentries.repoint(tx, place.parent, place.name, row.id)
     inodes.touch(tx, place.parent, now)
     state.inode_count += 1
-    drop_link(tx, state, old, now)
-
-
-def remove_leaf(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> None:
-    """Take a leaf's name away, and the inode with its last one."""
-    dentries.remove(tx, place.parent, place.name)
-    inodes.touch(tx, place.parent, now)
-    drop_link(tx, state, row, now)
 
 
 def drop_link(tx: Tx, state: State, row: InodeRow, now: int) -> None:
@@ -239,9 +237,17 @@ def settle(tx: Tx, directory: InodeId) -> None:
         inodes.set_flags(tx, directory, row.flags & ~IMPLICIT)
 
 
-def note(tx: Tx, what: str, bucket: InodeId, place: Place, number: InodeId, now: int) -> None:
+def note(
+    tx: Tx,
+    what: str,
+    bucket: InodeId,
+    place: Place,
+    number: InodeId,
+    now: int,
+    version_id: str | None = None,
+) -> None:
     """Add a row to the outbox."""
-    changes.append(tx, what, bucket, place.parent, place.name, number, now)
+    changes.append(tx, what, bucket, place.parent, place.name, number, now, version_id)
 
 
 def key_of(tx: Tx, bucket: InodeId, place: Place) -> str:

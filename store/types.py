@@ -26,6 +26,7 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     part_sizes: bytes of each part of a multipart object, in order; empty for others.
     part_numbers: their numbers, only when they are not 1, 2, 3 ...
     part_checksums: the parts' values of the object's checksum algorithm, in order; may be empty.
+    lock_mode: "GOVERNANCE", "COMPLIANCE" or ""; lock_until_ns: when that retention ends.
     """
 
     content_type: str = ""
@@ -43,6 +44,9 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     part_sizes: list[int] = []
     part_numbers: list[int] = []
     part_checksums: list[str] = []
+    lock_mode: str = ""
+    lock_until_ns: int = 0
+    legal_hold: bool = False
 
 
 DEFAULT_META = ObjectMeta()
@@ -99,11 +103,14 @@ class Precondition:
     """If-Match and If-None-Match of a write, evaluated in its own transaction.
 
     Each a tuple of ETags without quotes, or ("*",); empty where the header is absent.
-    if_match on a missing key raises NoSuchKey; other failures raise PreconditionFailed.
+    if_match_size: bytes. if_match_modified_ns: compared by the second, as S3 tells times.
+    A match that is asked of a missing key raises NoSuchKey; other failures PreconditionFailed.
     """
 
     if_match: tuple[str, ...] = ()
     if_none_match: tuple[str, ...] = ()
+    if_match_size: int | None = None
+    if_match_modified_ns: int | None = None
 
 
 ANY = Precondition()
@@ -114,6 +121,7 @@ class ObjectStat:
     """One version of one object, as HEAD and listings tell of it.
 
     modified_ns: when the store recorded its content (rule R10). etag: without quotes.
+    version_id: as S3 tells it: None where versioning was never on, "null" for the null version.
     """
 
     key: str
@@ -152,7 +160,8 @@ class ObjectReader(Protocol):
 class ListPage:
     """One page of a listing, in byte order of keys and common prefixes together.
 
-    entries: ObjectStat for a key, str for a common prefix.
+    entries: ObjectStat for a key (its version_id None for any null version), str for a common
+    prefix.
     next: key or prefix to go on behind (`after` of the next call), None at the end.
     """
 
@@ -160,15 +169,76 @@ class ListPage:
     next: str | None
 
 
+class LockRule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A bucket's object lock. mode: default retention's, "" for none; days or years: its length."""
+
+    mode: str = ""
+    days: int = 0
+    years: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """A bucket. id: inode number of its directory."""
+    """A bucket. id: inode number of its directory. versioning: 'off', 'enabled', 'suspended'.
+
+    lock: whether object lock is on. quota_bytes: the most it may hold, None for no bound.
+    """
 
     id: InodeId
     name: str
     created_ns: int
     owner: str
     versioning: str
+    lock: bool = False
+    quota_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a bucket holds: versions, unpublished files and parts of uploads included."""
+
+    bytes: int
+    inodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """What a delete did.
+
+    version_id: of the version removed or the delete marker made; None where versioning was never
+    on. marker: whether that is a delete marker.
+    """
+
+    version_id: str | None
+    marker: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doomed:
+    """One object of many to delete. version: as in `Objects.delete`."""
+
+    key: str
+    version: str | None = None
+    precondition: Precondition = ANY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionEntry:
+    """One version in a listing. stat: None for a delete marker. latest: it is the current one."""
+
+    key: str
+    version_id: str
+    latest: bool
+    modified_ns: int
+    stat: ObjectStat | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionPage:
+    """One page of versions; common prefixes are str. next: (key marker, version id marker)."""
+
+    entries: list[VersionEntry | str]
+    next: tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from metadb import content, inodes, uploads
 from metadb.records import InodeId, InodeRow, PartRow, UploadRow
 from metadb.statements import Tx
-from store import reading, tree
+from store import locks, reading, tree
 from store.buckets import drop_upload
 from store.errors import (
     InvalidArgument,
@@ -28,9 +28,11 @@ from store.errors import (
     PreconditionFailed,
     TooLarge,
 )
+from store.keys import Found, find, new_object, publish, snapshot_of, stat_of
 from store.names import check_length, split_key
-from store.objects import Told, publish, snapshot_of, stat_of
+from store.rules import check_quota, rules_of, said
 from store.state import State, now_ns
+from store.told import Told, nothing
 from store.translate import translated
 from store.types import (
     ANY,
@@ -64,7 +66,7 @@ class Uploads:
         """A new upload's id. Raises NoSuchBucket, InvalidKey, KeyTooLong."""
         state = self._state
         with translated(key):
-            upload_id: str = state.engine.transact(_create, bucket, key, meta, owner)
+            upload_id: str = state.engine.transact(_create, state, bucket, key, meta, owner)
             await state.engine.barrier()
         return upload_id
 
@@ -86,7 +88,7 @@ class Uploads:
             raise InvalidArgument(number, "part numbers are 1 to 10,000")
         if body.size is not None and body.size > PART_BYTES_MAX:
             raise TooLarge(body.size)
-        state.engine.read(_upload, bucket, key, upload_id)
+        state.engine.read(_precheck, state, bucket, key, upload_id, body.size or 0)
         inode = state.new_inode()
         written = await write_body(state, body, inode, inline_max_bytes=-1)
 
@@ -94,7 +96,9 @@ class Uploads:
             upload = _upload(tx, bucket, key, upload_id)
             row = _new_part(tx, state, upload, inode, written.size)
             put_content(tx, state, inode, written)
-            return _set_part(tx, state, upload, number, row, written.digests)
+            part = _set_part(tx, state, upload, number, row, written.digests)
+            check_quota(tx, state, upload.bucket, rules_of(tx, state, upload.bucket))
+            return part
 
         with translated(key):
             part = state.engine.transact(store)
@@ -112,14 +116,15 @@ class Uploads:
         stop: int,
         *,
         source_etag: str,
+        source_version: str | None = None,
     ) -> Part:
-        """Bytes [start, stop) of another object as a part.
+        """Bytes [start, stop) of another object, or a version of it, as a part.
 
         The bytes are read once for their MD5 and written anew. Raises like `put_part`, NoSuchKey,
         PreconditionFailed when the source changed, InvalidArgument for a range outside of it.
         """
         state = self._state
-        row, snapshot = state.engine.read(snapshot_of, *source)
+        (row, _), snapshot = state.engine.read(snapshot_of, state, *source, source_version)
         if row.etag != source_etag:
             raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
         if not 0 <= start <= stop <= row.size:
@@ -158,7 +163,7 @@ class Uploads:
         """
         state = self._state
         with translated(key):
-            row, told = state.engine.transact(
+            found, told = state.engine.transact(
                 _complete,
                 state,
                 (bucket, key, upload_id),
@@ -169,7 +174,7 @@ class Uploads:
             )
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
-        return stat_of(key, row)
+        return stat_of(key, *found)
 
     async def abort(self, bucket: str, key: str, upload_id: str) -> None:
         """Drop the upload and its parts. Raises NoSuchUpload."""
@@ -254,8 +259,9 @@ class _CopiedBody:
         return Digests(md5=self._md5.hexdigest(), checksums={})
 
 
-def _create(tx: Tx, bucket: str, key: str, meta: ObjectMeta, owner: str) -> str:
+def _create(tx: Tx, state: State, bucket: str, key: str, meta: ObjectMeta, owner: str) -> str:
     number = tree.bucket_id(tx, bucket)
+    locks.retained(rules_of(tx, state, number), meta, 0)
     split_key(key)
     check_length(key)
     now = now_ns()
@@ -270,6 +276,12 @@ def _upload(tx: Tx, bucket: str, key: str, upload_id: str) -> UploadRow:
     if row is None or row.bucket != number or row.key != key.encode(errors="surrogateescape"):
         raise NoSuchUpload(upload_id)
     return row
+
+
+def _precheck(tx: Tx, state: State, bucket: str, key: str, upload_id: str, size: int) -> None:
+    """Refuse a part that is bound to fail before its bytes are received."""
+    upload = _upload(tx, bucket, key, upload_id)
+    check_quota(tx, state, upload.bucket, rules_of(tx, state, upload.bucket), size)
 
 
 def _new_part(tx: Tx, state: State, upload: UploadRow, inode: InodeId, size: int) -> InodeRow:
@@ -301,13 +313,12 @@ def _complete(
     precondition: Precondition,
     checksums: dict[str, str],
     checksum_type: str,
-) -> tuple[InodeRow, Told]:
+) -> tuple[Found, Told]:
     bucket, key, upload_id = target
     if uploads.get(tx, upload_id) is None:
-        return _completed_before(tx, target), Told([], [])
+        return _completed_before(tx, state, target), nothing()
     upload = _upload(tx, bucket, key, upload_id)
     parts = _claimed(tx, upload_id, claims)
-    now = now_ns()
     digest = hashlib.md5(b"".join(bytes.fromhex(p.etag) for p in parts), usedforsecurity=False)
     meta = replace(
         decode_meta(upload.meta),
@@ -317,13 +328,8 @@ def _complete(
         part_numbers=_numbers(parts),
         part_checksums=_part_checksums(parts, checksums),
     )
-    row = tree.new_inode(
-        state, state.numbers.take(tx), upload.bucket, now, stat.S_IFREG | state.config.file_mode
-    )._replace(
-        size=sum(part.size for part in parts),
-        content_version=1,
-        etag=f"{digest.hexdigest()}-{len(parts)}",
-        meta=encode_meta(meta),
+    row = new_object(tx, state, upload.bucket, state.numbers.take(tx), meta)._replace(
+        size=sum(part.size for part in parts), etag=f"{digest.hexdigest()}-{len(parts)}"
     )
     told = publish(tx, state, upload.bucket, key, row, precondition, "complete")
     start = 0
@@ -332,20 +338,22 @@ def _complete(
         start += part.size
     drop_upload(tx, state, upload_id)
     assert row.etag is not None
-    uploads.note_completed(tx, upload_id, upload.bucket, upload.key, row.etag, now)
-    return row, told
+    uploads.note_completed(tx, upload_id, upload.bucket, upload.key, row.etag, row.stored_ns)
+    rules = rules_of(tx, state, upload.bucket)
+    check_quota(tx, state, upload.bucket, rules)
+    return Found(row, said(rules, row.version_id)), told
 
 
-def _completed_before(tx: Tx, target: tuple[str, str, str]) -> InodeRow:
+def _completed_before(tx: Tx, state: State, target: tuple[str, str, str]) -> Found:
     """The object a repeated Complete made, if it still stands there. Raises NoSuchUpload."""
     bucket, key, upload_id = target
     ended = uploads.completed_as(tx, upload_id)
     if ended is None or ended[0] != tree.bucket_id(tx, bucket) or ended[1] != key.encode():
         raise NoSuchUpload(upload_id)
-    row, _ = snapshot_of(tx, bucket, key)
-    if row.etag != ended[2]:
+    found = find(tx, state, bucket, key, None)
+    if found.row.etag != ended[2]:
         raise NoSuchUpload(upload_id)
-    return row
+    return found
 
 
 def _claimed(tx: Tx, upload_id: str, claims: Sequence[PartClaim]) -> list[PartRow]:

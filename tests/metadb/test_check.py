@@ -70,6 +70,20 @@ BREAKS = {
         (schema.run, {"id": 7 << 28 | 9, "size": 9, "refs": 1}),
         (schema.extent, {"inode": 3, "start": 5, "size": 1, "run": 7 << 28 | 9}),
     ],
+    "M6 a version's inode exists, has no name and no other version": [
+        (schema.version, {"sequence": 1, "key": b"k", "inode": 4})
+    ],
+    "M6 an inode is one version": [
+        (schema.version, {"sequence": 1, "key": b"k", "inode": 5, "version_id": "1"}),
+        (schema.version, {"sequence": 2, "key": b"l", "inode": 5, "version_id": "2"}),
+    ],
+    "M6 version ids of a key differ": [
+        (schema.version, {"sequence": 1, "key": b"k", "inode": 5, "version_id": "1"}),
+        (schema.version, {"sequence": 2, "key": b"k", "version_id": "1"}),
+    ],
+    "M7 usage is the sum over a bucket's inodes": [
+        (schema.usage, {"bucket": 2, "size": 5, "inodes": 1})
+    ],
 }
 
 

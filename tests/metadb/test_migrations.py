@@ -15,7 +15,7 @@ from sqlalchemy.pool import StaticPool
 from metadb import migrations
 from metadb.errors import SchemaTooNew
 from metadb.migrations.apply import configuration
-from metadb.schema import METADATA
+from metadb.schema import METADATA, TRIGGERS
 from tests.metadb.copies import Pool, get, put
 
 
@@ -35,6 +35,10 @@ def described(connection: sqlite3.Connection) -> dict[str, object]:
         ).fetchall():
             parts = connection.execute(f"PRAGMA index_info({index})").fetchall()
             found[index] = (unique, partial, parts)
+    for name, sql in connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+    ).fetchall():
+        found[name] = " ".join(sql.split())
     return found
 
 
@@ -47,6 +51,8 @@ def test_revisions_make_the_very_tables_of_the_schema() -> None:
     migrated, created = memory(), memory()
     migrations.upgrade(migrated)
     METADATA.create_all(create_engine("sqlite://", creator=lambda: created, poolclass=StaticPool))
+    for trigger in TRIGGERS.values():
+        created.execute(trigger)
     assert described(migrated) == described(created)
 
 
@@ -96,7 +102,7 @@ async def test_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: P
         async with pool.open():
             pass
     connection = sqlite3.connect(pool.path("d0") / "meta.db", isolation_level=None)
-    connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.execute("UPDATE alembic_version SET version_num = ?", (migrations.NEWEST,))
     connection.close()
     async with pool.open(pool.without("d1")) as engine:
         assert engine.read(get, "a") == "x"

@@ -18,7 +18,7 @@ from store.errors import (
     NoSuchKey,
     PreconditionFailed,
 )
-from store.types import ObjectMeta, Precondition
+from store.types import Deletion, Doomed, ObjectMeta, Precondition
 from tests.store.bodies import BytesBody, join
 from tests.store.conftest import Opened, until
 from tests.store.posix import CALLER, box, made
@@ -222,8 +222,9 @@ async def test_delete_many_answers_for_each_key(opened: Opened) -> None:
     for number in range(250):
         await put(opened, f"d{number % 7}/{number}", b"x")
     keys = [f"d{number % 7}/{number}" for number in range(250)]
-    outcomes = await opened.namespace.objects.delete_many("box", [*keys, "never", "bad\0"])
-    assert outcomes[:251] == [None] * 251
+    doomed = [Doomed(key=key) for key in [*keys, "never", "bad\0"]]
+    outcomes = await opened.namespace.objects.delete_many("box", doomed)
+    assert outcomes[:251] == [Deletion(version_id=None, marker=False)] * 251
     assert isinstance(outcomes[251], InvalidKey)
     assert (await opened.namespace.listing.objects("box")).entries == []
     await opened.namespace.buckets.delete("box")

@@ -1,0 +1,88 @@
+"""What a bucket asks of every change: versioning, object lock, quota, and its other documents.
+
+Kept in memory per bucket (`State.rules`), since every PUT asks; whoever changes them forgets them
+in the same transaction.
+Concurrency: inside a transaction, but for `said`, which is pure.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from metadb import buckets
+from metadb.records import InodeId
+from metadb.statements import Tx
+from store.errors import QuotaExceeded
+from store.state import Rules, State
+from store.types import LockRule
+
+OFF, ENABLED, SUSPENDED = "off", "enabled", "suspended"
+LOCK, QUOTA = "object-lock", "quota"
+NULL_VERSION = "null"
+_BUCKETS_KEPT = 10_000
+NO_RULES = Rules(OFF, None, None, {})
+
+
+def rules_of(tx: Tx, state: State, bucket: InodeId) -> Rules:
+    """The bucket's rules; those of no bucket (0: anonymous inodes) ask for nothing."""
+    rules = state.rules.get(bucket)
+    return _load(tx, state, bucket) if rules is None else rules
+
+
+def _load(tx: Tx, state: State, bucket: InodeId) -> Rules:
+    row = buckets.by_id(tx, bucket)
+    if row is None:
+        return NO_RULES
+    documents = buckets.documents(tx, bucket)
+    lock, quota = documents.pop(LOCK, None), documents.pop(QUOTA, None)
+    rules = Rules(
+        row.versioning,
+        None if lock is None else msgspec.json.decode(lock, type=LockRule),
+        None if quota is None else int(quota),
+        documents,
+    )
+    if len(state.rules) >= _BUCKETS_KEPT:
+        state.rules.clear()
+    state.rules[bucket] = rules
+    return rules
+
+
+def set_versioning(tx: Tx, state: State, bucket: InodeId, versioning: str) -> None:
+    """ENABLED or SUSPENDED."""
+    buckets.set_versioning(tx, bucket, versioning)
+    state.rules.pop(bucket, None)
+
+
+def set_document(tx: Tx, state: State, bucket: InodeId, name: str, document: str | None) -> None:
+    """Write one document, or remove it (None)."""
+    buckets.set_document(tx, bucket, name, document)
+    state.rules.pop(bucket, None)
+
+
+def set_lock(tx: Tx, state: State, bucket: InodeId, rule: LockRule) -> None:
+    """Turn object lock on, with this default retention."""
+    set_document(tx, state, bucket, LOCK, msgspec.json.encode(rule).decode())
+
+
+def set_quota(tx: Tx, state: State, bucket: InodeId, quota_bytes: int | None) -> None:
+    """Bound what the bucket may hold; None for no bound."""
+    set_document(tx, state, bucket, QUOTA, None if quota_bytes is None else str(quota_bytes))
+
+
+def said(rules: Rules, version_id: str | None) -> str | None:
+    """A version id as S3 tells it: None where versioning was never on."""
+    if rules.versioning == OFF:
+        return None
+    return NULL_VERSION if version_id is None else version_id
+
+
+def check_quota(tx: Tx, state: State, bucket: InodeId, rules: Rules, more: int = 0) -> None:
+    """Raises QuotaExceeded when the bucket, with `more` bytes, holds more than it may.
+
+    At the end of a transaction with more = 0, this is exact: it undoes what went too far.
+    """
+    if rules.quota_bytes is None:
+        return
+    held = buckets.usage_of(tx, bucket)[0] + state.reserved.get(bucket, 0) + more
+    if held > rules.quota_bytes:
+        raise QuotaExceeded(bucket, f"the bucket may hold {rules.quota_bytes} bytes")

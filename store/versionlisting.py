@@ -1,0 +1,169 @@
+"""Listing all versions: the walk of current objects, merged with the history under their keys.
+
+Both come in byte order of keys; of one key the current object is first, then its history from the
+newest on. Each side is fetched in batches as the merge uses them up.
+Concurrency: as `store.listing`: each batch is one read on the loop, with checkpoints between.
+Source: Amazon S3 API reference, ListObjectVersions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from metadb import versions
+from metadb.records import InodeId, VersionEntryRow
+from store.rules import NULL_VERSION
+from store.state import State
+from store.types import ObjectStat, VersionEntry, VersionPage, decode_meta
+
+# Above every byte of UTF-8: `key + PAST` is behind all keys that start with `key`.
+PAST = b"\xff"
+_BATCH_MAX = 500
+
+Walk = Callable[[InodeId, bytes, bytes, int], Awaitable[list[ObjectStat]]]
+"""(bucket, prefix, after, limit) -> objects in order of keys: `Listing.walk`."""
+
+
+class VersionWalk:
+    """One listing of versions. Made for one page."""
+
+    def __init__(
+        self, state: State, walk: Walk, bucket: InodeId, prefix: str, delimiter: str
+    ) -> None:
+        self._state = state
+        self._walk = walk
+        self._bucket = bucket
+        self._prefix = prefix.encode(errors="surrogateescape")
+        self._delimiter = delimiter.encode(errors="surrogateescape")
+        self._batch = _BATCH_MAX
+        self._found: list[VersionEntry | str] = []
+
+    async def page(self, after: tuple[str, str], limit: int) -> VersionPage:
+        """See `Listing.versions`."""
+        if limit <= 0:
+            return VersionPage(entries=[], next=None)
+        wanted = limit + 1
+        self._batch = min(_BATCH_MAX, wanted)
+        position = after[0].encode(errors="surrogateescape")
+        if after[1]:
+            await self._rest_of_key(position, after[1], wanted)
+        elif self._common(position) == position:
+            position += PAST
+        await self._merge(position, wanted)
+        entries = self._found[:limit]
+        if len(self._found) <= limit:
+            return VersionPage(entries=entries, next=None)
+        last = entries[-1]
+        if isinstance(last, str):
+            return VersionPage(entries=entries, next=(last, ""))
+        return VersionPage(entries=entries, next=(last.key, last.version_id))
+
+    async def _rest_of_key(self, key: bytes, version_id: str, wanted: int) -> None:
+        """The versions of one key that are older than the one of this id."""
+        read = self._state.engine.read
+        id_ = None if version_id == NULL_VERSION else version_id
+        kept = read(versions.find, self._bucket, key, id_)
+        # A version that is not in the history any more was, or is, the current one.
+        below = 1 << 62 if kept is None else kept.sequence
+        while len(self._found) < wanted:
+            rows = read(versions.older, self._bucket, key, below, self._batch)
+            self._found += [_entry(row, latest=False) for row in rows]
+            if len(rows) < self._batch:
+                return
+            below = rows[-1].sequence
+            await trio.lowlevel.checkpoint()
+
+    async def _merge(self, position: bytes, wanted: int) -> None:
+        """Add what lies behind `position`, until there are `wanted` entries."""
+        currents: list[ObjectStat] = []
+        history: list[VersionEntryRow] = []
+        more_currents = more_history = True
+        last = b""  # The key of the entry added last: only a key's first is its latest.
+        after, first = position, max(position + b"\0" * bool(position), self._prefix)
+        below: int | None = None  # History goes on within the key `first`.
+        while len(self._found) < wanted:
+            if not currents and more_currents:
+                currents = await self._walk(self._bucket, self._prefix, after, self._batch)
+                more_currents = len(currents) == self._batch
+                currents.reverse()
+            if not history and more_history:
+                history = self._history(first, below)
+                more_history = len(history) == self._batch
+                history.reverse()
+            current = currents[-1].key.encode() if currents else None
+            older = history[-1].key if history else None
+            key = older if current is None else current
+            if key is None:
+                return
+            if older is not None and older < key:
+                key = older
+            common = self._common(key)
+            if common is not None:
+                self._found.append(common.decode())
+                currents, history = [], []
+                more_currents = more_history = True
+                after = first = common + PAST
+                below = None
+                continue
+            if key == current:
+                self._found.append(_current(currents.pop()))
+                after = key
+            else:
+                row = history.pop()
+                self._found.append(_entry(row, latest=key != last))
+                first, below = row.key, row.sequence
+            last = key
+
+    def _history(self, first: bytes, below: int | None) -> list[VersionEntryRow]:
+        """A batch of history from a key on, or from below a sequence within it."""
+        read = self._state.engine.read
+        rows: list[VersionEntryRow] = []
+        if below is not None:
+            rows = read(versions.older, self._bucket, first, below, self._batch)
+            first += b"\0"
+        if len(rows) < self._batch:
+            rows += read(versions.page, self._bucket, first, self._batch - len(rows))
+        if rows and not rows[-1].key.startswith(self._prefix):
+            rows = [row for row in rows if row.key.startswith(self._prefix)]
+        return rows
+
+    def _common(self, key: bytes) -> bytes | None:
+        """The common prefix this key rolls up into, or None."""
+        if not self._delimiter:
+            return None
+        cut = key.find(self._delimiter, len(self._prefix))
+        return None if cut < 0 else key[: cut + len(self._delimiter)]
+
+
+def _current(stat: ObjectStat) -> VersionEntry:
+    return VersionEntry(
+        key=stat.key,
+        version_id=stat.version_id or NULL_VERSION,
+        latest=True,
+        modified_ns=stat.modified_ns,
+        stat=stat,
+    )
+
+
+def _entry(row: VersionEntryRow, *, latest: bool) -> VersionEntry:
+    stat = None
+    if row.inode is not None:
+        assert row.size is not None and row.etag is not None, row
+        stat = ObjectStat(
+            key=row.key.decode(),
+            inode=row.inode,
+            size=row.size,
+            etag=row.etag,
+            modified_ns=row.stored_ns,
+            version_id=row.version_id or NULL_VERSION,
+            meta=decode_meta(row.meta),
+        )
+    return VersionEntry(
+        key=row.key.decode(),
+        version_id=row.version_id or NULL_VERSION,
+        latest=latest,
+        modified_ns=row.stored_ns,
+        stat=stat,
+    )
