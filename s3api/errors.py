@@ -31,11 +31,13 @@ __all__ = [
     "AccessDenied",
     "BadDigest",
     "EntityTooLarge",
+    "EntityTooSmall",
     "Failure",
     "IncompleteBody",
     "InvalidArgument",
     "InvalidDigest",
     "InvalidLocationConstraint",
+    "InvalidPart",
     "InvalidPartNumber",
     "InvalidRange",
     "InvalidRequest",
@@ -59,13 +61,28 @@ class RequestError(Refusal):
     """The request is authentic, and asks for what can't be or isn't done."""
 
 
+class EntityTooSmall(RequestError):
+    code, status = "EntityTooSmall", 400
+    summary = "A part that is not the last has less than 5 MiB."
+
+
 class InvalidLocationConstraint(RequestError):
     code, status = "InvalidLocationConstraint", 400
     summary = "The specified location constraint is not the region of this endpoint."
 
 
+class InvalidPart(RequestError):
+    code, status = "InvalidPart", 400
+    summary = (
+        "One or more of the specified parts could not be found. The part may not have been "
+        "uploaded, or the specified entity tag may not match the part's entity tag."
+    )
+
+
 class InvalidPartNumber(RequestError):
-    code, status = "InvalidPartNumber", 416
+    """A read of a part that isn't there. Amazon S3: 416 InvalidPartNumber; ceph/s3-tests: this."""
+
+    code, status = "InvalidPart", 400
     summary = "The requested part number is not satisfiable."
 
 
@@ -204,17 +221,11 @@ STORE_FAILURES: dict[type[StoreError], Failure] = {
     store_errors.InvalidName: _failure("InvalidArgument", 400, "The name is reserved."),
     store_errors.NameTooLong: _failure("KeyTooLongError", 400, KeyTooLong.summary),
     store_errors.KeyTooLong: _failure("KeyTooLongError", 400, KeyTooLong.summary),
-    store_errors.InvalidPart: _failure(
-        "InvalidPart",
-        400,
-        "One or more of the specified parts could not be found, or its entity tag did not match.",
-    ),
+    store_errors.InvalidPart: _failure("InvalidPart", 400, InvalidPart.summary),
     store_errors.InvalidPartOrder: _failure(
         "InvalidPartOrder", 400, "The list of parts was not in ascending order."
     ),
-    store_errors.PartTooSmall: _failure(
-        "EntityTooSmall", 400, "A part that is not the last has less than 5 MiB."
-    ),
+    store_errors.PartTooSmall: _failure("EntityTooSmall", 400, EntityTooSmall.summary),
     store_errors.TooLarge: _failure("EntityTooLarge", 400, EntityTooLarge.summary),
     store_errors.CrossBucket: _failure("InvalidRequest", 400, "This can't cross buckets."),
     store_errors.LinkLoop: _failure("OperationAborted", 409, "Too many symbolic links."),

@@ -13,7 +13,18 @@ import enum
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from s3api import attributes, buckets, deletes, listing, multipart, objects, tagging, writes
+from s3api import (
+    attributes,
+    buckets,
+    completion,
+    deletes,
+    listing,
+    multipart,
+    objects,
+    tagging,
+    uploadlists,
+    writes,
+)
 from s3api.errors import InvalidArgument, NotImplementedYet
 from s3api.face import Face
 from s3api.requests import Request
@@ -69,7 +80,7 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "ListObjectVersions", "s3:ListBucketVersions", listing.list_object_versions
     ),
     (_B, "GET", "uploads"): Operation(
-        "ListMultipartUploads", "s3:ListBucketMultipartUploads", multipart.list_uploads
+        "ListMultipartUploads", "s3:ListBucketMultipartUploads", uploadlists.list_uploads
     ),
     (_B, "GET", "location"): Operation(
         "GetBucketLocation", "s3:GetBucketLocation", buckets.get_bucket_location
@@ -111,10 +122,10 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "UploadPartCopy", "s3:PutObject", multipart.upload_part_copy
     ),
     (_O, "GET", "uploadId"): Operation(
-        "ListParts", "s3:ListMultipartUploadParts", multipart.list_parts
+        "ListParts", "s3:ListMultipartUploadParts", uploadlists.list_parts
     ),
     (_O, "POST", "uploadId"): Operation(
-        "CompleteMultipartUpload", "s3:PutObject", multipart.complete_upload
+        "CompleteMultipartUpload", "s3:PutObject", completion.complete_upload
     ),
     (_O, "DELETE", "uploadId"): Operation(
         "AbortMultipartUpload", "s3:AbortMultipartUpload", multipart.abort_upload

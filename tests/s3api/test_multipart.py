@@ -82,7 +82,7 @@ def test_part_numbers_give_the_parts_back(s3, upload):
     assert s3.head_object(Bucket=bucket, Key=key, PartNumber=1)["ContentLength"] == len(FIRST)
     with pytest.raises(ClientError) as caught:
         s3.get_object(Bucket=bucket, Key=key, PartNumber=3)
-    assert code_of(caught) == (416, "InvalidPartNumber")
+    assert code_of(caught) == (400, "InvalidPart")
 
 
 def test_part_number_of_a_simple_object_is_one(s3, bucket):
