@@ -24,12 +24,19 @@ from quart import Response as QuartResponse
 from quart import request as quart_request
 from quart_trio import QuartTrio
 
-from s3api.errors import INTERNAL, failure_of
+from s3api.cors import with_cors
+from s3api.errors import INTERNAL, Refusal, failure_of
 from s3api.face import Face
 from s3api.httpstream import ClientDisconnected, RequestStream, stream_of
-from s3api.requests import Request, adopt_query_headers, open_request
+from s3api.operations import Operation
+from s3api.requests import (
+    Request,
+    adopt_query_headers,
+    check_anonymous_query,
+    open_request,
+)
 from s3api.responses import Response, error_response, identity_headers, next_request_id, send
-from s3api.router import Operation, find_operation
+from s3api.router import PREFLIGHT, find_operation
 from s3api.signing import canonical_path
 
 logger = logging.getLogger(__name__)
@@ -85,18 +92,24 @@ class S3App(QuartTrio):
 
     def _prepare(self, call: Call, scheme: str) -> None:
         """Signature first, then what is asked for, then whether it is allowed."""
-        stream = call.stream
-        auth = self.face.verifier.authenticate(
+        stream, face = call.stream, self.face
+        if stream.method == "OPTIONS":
+            call.request = open_request(stream, scheme, face.domains)
+            call.operation = PREFLIGHT
+            return
+        auth = face.verifier.authenticate(
             stream.method, stream.raw_path, stream.query_string, stream.headers, time.time()
         )
-        request = call.request = open_request(stream, scheme, self.face.domains)
+        request = call.request = open_request(stream, scheme, face.domains)
         request.auth = auth
         request.owner = auth.account.owner
         if auth.presigned:
             adopt_query_headers(request)
         operation = find_operation(request)
-        self.face.authorize(auth, operation.action, request.bucket, request.key)
-        self.face.check_owner(request.bucket, request.headers.get(b"x-amz-expected-bucket-owner"))
+        face.authorize(auth, operation.action, request.bucket, request.key)
+        face.check_owner(request.bucket, request.headers.get(b"x-amz-expected-bucket-owner"))
+        if auth.anonymous:
+            check_anonymous_query(request.query)
         call.operation = operation
 
     async def _answer_on_stream(self, call: Call) -> None:
@@ -122,11 +135,22 @@ class S3App(QuartTrio):
                 raise call.error
             assert call.operation is not None
             assert call.request is not None
-            return await call.operation.run(self.face, call.request)
+            response = await call.operation.run(self.face, call.request)
         except ClientDisconnected:
             raise
         except Exception as exc:  # the border: whatever it is, the client gets an answer
-            return self._tell(call, exc)
+            response = self._tell(call, exc)
+        request = call.request or self._open_refused(call.stream)
+        if request is not None and b"origin" in request.headers:
+            return with_cors(self.face, request, response)
+        return response
+
+    def _open_refused(self, stream: RequestStream) -> Request | None:
+        """A request that was refused before it was taken apart: pages may see that it was."""
+        try:
+            return open_request(stream, "", self.face.domains)
+        except Refusal:
+            return None
 
     def _tell(self, call: Call, error: Exception) -> Response:
         failure = failure_of(error)

@@ -8,64 +8,78 @@ from __future__ import annotations
 from s3api import xml
 from s3api.acl import acl_response, check_private, person
 from s3api.body import read_document
-from s3api.errors import InvalidLocationConstraint, NotImplementedYet
+from s3api.errors import (
+    InvalidArgument,
+    InvalidLocationConstraint,
+    NotImplementedYet,
+)
 from s3api.face import Face
 from s3api.requests import Request
 from s3api.responses import NO_CONTENT, Response, xml_response
+from s3api.settingrefusals import BucketNameTaken
 from s3api.tokens import decode_token, encode_token
+from store.errors import BucketExists
 from store.types import Bucket
 
 BUCKETS_PAGE = 10_000
-_FETCH = 1000
 _CONFIGURATION_SIZE_BYTES = 64 * 1024
 _US_EAST_1 = "us-east-1"
-# The header that asks for object lock, which is not there to give.
 _LOCK_HEADER = b"x-amz-bucket-object-lock-enabled"
+_OWNERSHIP_HEADER = b"x-amz-object-ownership"
+# Whoever owns a bucket owns what is in it.
+_OWNERSHIP = "BucketOwnerEnforced"
 
 
 async def list_buckets(face: Face, request: Request) -> Response:
+    """The caller's buckets by name; root sees everybody's."""
+    account = request.auth.account
     limit = request.limit("max-buckets", BUCKETS_PAGE)
+    if limit == 0:
+        raise InvalidArgument(
+            f"max-buckets must be between 1 and {BUCKETS_PAGE}",
+            (("ArgumentName", "max-buckets"), ("ArgumentValue", "0")),
+        )
     prefix = request.query.get("prefix", "")
     token = request.query.get("continuation-token")
-    after = decode_token(token) if token else ""
-    found, more = _page(face, prefix, after, limit)
+    found: list[Bucket] = []
+    if request.query.get("bucket-region", face.region) == face.region:
+        found = face.namespace.buckets.page(
+            decode_token(token) if token else "",
+            limit + 1,
+            prefix=prefix,
+            owner=None if account.root else account.owner,
+        )
     parts = [
-        f"<Owner>{person(request.auth.account)}</Owner><Buckets>",
+        f"<Owner>{person(account)}</Owner><Buckets>",
         *(
             f"<Bucket>{xml.element('Name', bucket.name)}"
             f"{xml.element('CreationDate', xml.timestamp(bucket.created_ns))}"
             f"{xml.element('BucketRegion', face.region)}</Bucket>"
-            for bucket in found
+            for bucket in found[:limit]
         ),
         "</Buckets>",
         xml.optional("Prefix", prefix),
     ]
-    if more:
-        parts.append(xml.element("ContinuationToken", encode_token(found[-1].name)))
+    if len(found) > limit:
+        parts.append(xml.element("ContinuationToken", encode_token(found[limit - 1].name)))
     return xml_response("ListAllMyBucketsResult", parts)
 
 
-def _page(face: Face, prefix: str, after: str, limit: int) -> tuple[list[Bucket], bool]:
-    """Up to `limit` buckets of this prefix behind `after`, and whether there are more."""
-    found: list[Bucket] = []
-    while True:
-        batch = face.namespace.buckets.page(after, _FETCH)
-        for bucket in batch:
-            if bucket.name.startswith(prefix):
-                if len(found) == limit:
-                    return found, limit > 0
-                found.append(bucket)
-        if len(batch) < _FETCH:
-            return found, False
-        after = batch[-1].name
-
-
 async def create_bucket(face: Face, request: Request) -> Response:
-    if request.text(_LOCK_HEADER).lower() == "true":
-        raise NotImplementedYet(extras=(("Header", _LOCK_HEADER.decode()),))
+    """In us-east-1 S3 answers 200 for a bucket that is the caller's already; elsewhere 409."""
+    lock = request.text(_LOCK_HEADER).lower() == "true"
+    if request.text(_OWNERSHIP_HEADER) not in ("", _OWNERSHIP):
+        raise NotImplementedYet(extras=(("Header", _OWNERSHIP_HEADER.decode()),))
     if request.stream.content_length != 0:
         _check_location(face, await read_document(request, _CONFIGURATION_SIZE_BYTES))
-    await face.namespace.buckets.create(request.bucket, request.owner)
+    try:
+        await face.namespace.buckets.create(request.bucket, request.owner, lock=lock)
+    except BucketExists:
+        bucket = face.namespace.buckets.get(request.bucket)
+        if bucket.owner != request.owner:
+            raise BucketNameTaken(extras=(("BucketName", bucket.name),)) from None
+        if face.region != _US_EAST_1 or lock != bucket.lock:
+            raise
     return Response(200, [(b"location", b"/" + request.bucket.encode())])
 
 

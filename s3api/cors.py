@@ -18,11 +18,12 @@ import msgspec
 
 from s3api import xml
 from s3api.body import read_document
-from s3api.errors import InvalidRequest, MalformedXML, RequestError
+from s3api.errors import InvalidRequest, MalformedXML
 from s3api.face import Face
 from s3api.httpstream import Header
 from s3api.requests import Request
 from s3api.responses import NO_CONTENT, Response, xml_response
+from s3api.settingrefusals import NoSuchCors, PreflightMalformed, PreflightRefused
 from store.errors import StoreError
 
 DOCUMENT = "cors"
@@ -37,21 +38,6 @@ _LISTS = {
     "AllowedOrigin": "origins",
     "ExposeHeader": "exposed",
 }
-
-
-class NoSuchCors(RequestError):
-    code, status = "NoSuchCORSConfiguration", 404
-    summary = "The CORS configuration does not exist."
-
-
-class PreflightMalformed(RequestError):
-    code, status = "BadRequest", 400
-    summary = "A preflight needs the headers Origin and Access-Control-Request-Method."
-
-
-class PreflightRefused(RequestError):
-    code, status = "AccessForbidden", 403
-    summary = "No CORS rule of this bucket allows this origin, method and headers."
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -15,10 +15,20 @@ import msgspec
 
 from s3api import xml
 from s3api.body import read_document
-from s3api.errors import NotImplementedYet, RequestError
+from s3api.errors import NotImplementedYet
 from s3api.face import Face
 from s3api.requests import Request
 from s3api.responses import NO_CONTENT, Response, xml_response
+from s3api.settingrefusals import (
+    NoSuchConfiguration,
+    NoSuchEncryption,
+    NoSuchLifecycle,
+    NoSuchPolicy,
+    NoSuchPublicAccessBlock,
+    NoSuchReplication,
+    NoSuchTagSet,
+    NothingConfigured,
+)
 from s3api.tagging import parse_tags, tagging_response
 
 TAGGING = "tagging"
@@ -26,44 +36,6 @@ TAGS_MAX = 50
 SIZE_BYTES_MAX = 64 * 1024
 
 Run = Callable[[Face, Request], Awaitable[Response]]
-
-
-class NothingConfigured(RequestError):
-    """Base of what is told of a setting that this bucket does not have."""
-
-    status = 404
-
-
-class NoSuchTagSet(NothingConfigured):
-    code, summary = "NoSuchTagSet", "The TagSet does not exist."
-
-
-class NoSuchPolicy(NothingConfigured):
-    code, summary = "NoSuchBucketPolicy", "The bucket policy does not exist."
-
-
-class NoSuchLifecycle(NothingConfigured):
-    code = "NoSuchLifecycleConfiguration"
-    summary = "The lifecycle configuration does not exist."
-
-
-class NoSuchEncryption(NothingConfigured):
-    code = "ServerSideEncryptionConfigurationNotFoundError"
-    summary = "The server side encryption configuration was not found."
-
-
-class NoSuchPublicAccessBlock(NothingConfigured):
-    code = "NoSuchPublicAccessBlockConfiguration"
-    summary = "The public access block configuration was not found."
-
-
-class NoSuchReplication(NothingConfigured):
-    code = "ReplicationConfigurationNotFoundError"
-    summary = "The replication configuration was not found."
-
-
-class NoSuchConfiguration(NothingConfigured):
-    code, summary = "NoSuchConfiguration", "The specified configuration does not exist."
 
 
 async def get_bucket_tagging(face: Face, request: Request) -> Response:

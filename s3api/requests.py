@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from s3api.addressing import virtual_bucket
 from s3api.claims import AuthContext
-from s3api.errors import InvalidArgument, InvalidRange, InvalidURI
+from s3api.errors import InvalidArgument, InvalidRange, InvalidRequest, InvalidURI
 from s3api.httpstream import RequestStream
 from s3api.signing import join_headers
 from s3api.sigv4 import parse_query
@@ -131,6 +131,17 @@ def adopt_query_headers(request: Request) -> None:
         lower = name.lower()
         if lower.startswith("x-amz-") and lower not in _SIGNING_NAMES:
             request.headers.setdefault(lower.encode(), value.encode())
+
+
+def check_anonymous_query(query: Query) -> None:
+    """Nobody may choose the headers of an answer by a link that nobody signed.
+
+    Raises InvalidRequest for the response-* parameters.
+    """
+    if any(name.startswith("response-") for name in query):
+        raise InvalidRequest(
+            "Request specific response headers cannot be used for anonymous GET requests."
+        )
 
 
 def decode_path(raw: bytes) -> str:

@@ -9,46 +9,25 @@ Concurrency: constants. Source: Amazon S3 API reference, "Operations".
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
 from s3api import (
     attributes,
     buckets,
     completion,
+    cors,
     deletes,
     listing,
     multipart,
     objects,
+    renames,
     tagging,
     uploadlists,
     writes,
 )
 from s3api.errors import InvalidArgument, NotImplementedYet
-from s3api.face import Face
+from s3api.face import NO_ACTION
+from s3api.operations import Operation, Target
 from s3api.requests import Request
-from s3api.responses import Response
-
-Run = Callable[[Face, Request], Awaitable[Response]]
-
-
-class Target(enum.Enum):
-    """What a path names."""
-
-    SERVICE = "service"
-    BUCKET = "bucket"
-    OBJECT = "object"
-
-
-class Operation(NamedTuple):
-    """name: as S3 calls it. action: what must be allowed. hot: answered ahead of Quart."""
-
-    name: str
-    action: str
-    run: Run
-    hot: bool = False
-
+from s3api.settingroutes import SETTINGS
 
 # Every parameter that selects another operation, whether we have that operation or not.
 # fmt: off
@@ -64,6 +43,8 @@ SUBRESOURCES = frozenset((
 ))
 # fmt: on
 _COPY = "copy"
+# What OPTIONS asks for, whatever its target.
+PREFLIGHT = Operation("Preflight", NO_ACTION, cors.preflight)
 
 _S, _B, _O = Target.SERVICE, Target.BUCKET, Target.OBJECT
 
@@ -90,11 +71,13 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     ),
     (_B, "GET", "acl"): Operation("GetBucketAcl", "s3:GetBucketAcl", buckets.get_bucket_acl),
     (_B, "PUT", "acl"): Operation("PutBucketAcl", "s3:PutBucketAcl", buckets.put_bucket_acl),
+    **SETTINGS,
     (_B, "POST", "delete"): Operation("DeleteObjects", "s3:DeleteObject", deletes.delete_objects),
     (_O, "GET", ""): Operation("GetObject", "s3:GetObject", objects.get_object, hot=True),
     (_O, "HEAD", ""): Operation("HeadObject", "s3:GetObject", objects.head_object, hot=True),
     (_O, "PUT", ""): Operation("PutObject", "s3:PutObject", writes.put_object, hot=True),
     (_O, "PUT", _COPY): Operation("CopyObject", "s3:PutObject", writes.copy_object),
+    (_O, "PUT", "renameObject"): Operation("RenameObject", "s3:PutObject", renames.rename_object),
     (_O, "DELETE", ""): Operation(
         "DeleteObject", "s3:DeleteObject", writes.delete_object, hot=True
     ),

@@ -23,15 +23,20 @@ from botocore.config import Config
 
 from s3api import http1
 from s3api.app import S3App
-from s3api.credentials import Credential, MemoryCredentials
-from s3api.face import Face
+from s3api.credentials import Credential, MemoryCredentials, user_account
+from s3api.face import Face, accounts_by_owner
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
 from tests.fakes.memory_chunks import MemoryChunks
 from tests.store.conftest import open_namespace
 
 ACCESS_KEY, SECRET_KEY = "root", "a-secret-of-the-root"
+ALICE = Credential(
+    access_key="alice-key", secret_key="a-secret-of-alice", account=user_account("alice")
+)
+BOB = Credential(access_key="bob-key", secret_key="a-secret-of-bob", account=user_account("bob"))
 DOMAIN = "s3.localtest.example"
+WEBSITE_DOMAIN = "web.localtest.example"
 _bucket_numbers = itertools.count(1)
 
 
@@ -44,27 +49,29 @@ class Endpoint:
     authority_path: str
     chunks: MemoryChunks
     token: trio.lowlevel.TrioToken
-    clients: dict[bool, Any] = field(default_factory=dict)
+    clients: dict[Any, Any] = field(default_factory=dict)
 
-    def client(self, *, tls: bool = False, **config: Any) -> BaseClient:
-        """A boto3 client; the plain ones are shared, since they are dear to make."""
-        if not config and tls in self.clients:
-            return self.clients[tls]
-        given = config
+    def client(
+        self, *, tls: bool = False, who: Credential | None = None, **config: Any
+    ) -> BaseClient:
+        """A boto3 client of root or `who`; plain ones are shared, since they are dear to make."""
+        shared = None if config else (tls, who.access_key if who else "")
+        if shared in self.clients:
+            return self.clients[shared]
         config = {"signature_version": "s3v4", "retries": {"max_attempts": 1}, **config}
         config.setdefault("s3", {"addressing_style": "path"})
         port = self.tls_port if tls else self.port
         client = boto3.client(
             "s3",
             endpoint_url=f"{'https' if tls else 'http'}://127.0.0.1:{port}",
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
+            aws_access_key_id=who.access_key if who else ACCESS_KEY,
+            aws_secret_access_key=who.secret_key if who else SECRET_KEY,
             region_name="us-east-1",
             verify=self.authority_path,
             config=Config(**config),
         )
-        if not given:
-            self.clients[tls] = client
+        if shared is not None:
+            self.clients[shared] = client
         return client
 
 
@@ -104,12 +111,14 @@ class _Server(threading.Thread):
         self._stopping = trio.Event()
         async with open_namespace(self.folder / "meta") as opened, trio.open_nursery() as nursery:
             credentials = MemoryCredentials(
-                Credential(access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+                Credential(access_key=ACCESS_KEY, secret_key=SECRET_KEY), ALICE, BOB
             )
             face = Face(
                 namespace=opened.namespace,
                 verifier=Verifier(credentials, domains=(DOMAIN.encode(),)),
                 domains=(DOMAIN.encode(),),
+                website_domains=(WEBSITE_DOMAIN.encode(),),
+                accounts=accounts_by_owner((ALICE.account, BOB.account)),
             )
             app = S3App(face)
             config = http1.HttpConfig(render_error=render_refused_head, linger_s=0.5)

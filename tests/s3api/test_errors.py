@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from s3api import errors, refusals
+from s3api import errors, refusals, settingrefusals
 from s3api.errors import STORE_FAILURES, Failure, Refusal, failure_of, failure_of_head
 from s3api.httpstream import BodyMalformed, BodyStalled
 from store.errors import InvalidArgument, leaves
+
+MODULES = {module.__name__ for module in (errors, refusals, settingrefusals)}
 
 
 def all_leaves(root):
@@ -20,7 +22,7 @@ def test_table_holds_every_error_of_the_store():
 
 def test_every_refusal_has_a_code_and_a_sentence():
     for leaf in all_leaves(Refusal):
-        assert leaf.__module__ in (errors.__name__, refusals.__name__)
+        assert leaf.__module__ in MODULES
         assert leaf.code != "InternalError", leaf
         assert 400 <= leaf.status <= 599
         assert leaf.summary[-1] in ".!", leaf
