@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from s3api import xml
 from s3api.conditions import Verdict, evaluate
+from s3api.dates import http_date
 from s3api.errors import InvalidArgument, PreconditionFailed
 from s3api.face import Face
-from s3api.objects import check_version
 from s3api.requests import Request, parse_count
-from s3api.responses import Response, http_date, xml_response
+from s3api.responses import Response, version_headers, xml_response
 from store.types import ObjectMeta
 
 _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
@@ -19,14 +19,13 @@ _PARTS_PAGE = 1000
 
 
 async def get_object_attributes(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
     listed = request.text(b"x-amz-object-attributes")
     wanted = {name.strip() for name in listed.split(",") if name.strip()}
     if not wanted or not wanted <= set(_ATTRIBUTES):
         raise InvalidArgument(
             "Invalid attribute name specified.", (("ArgumentName", "x-amz-object-attributes"),)
         )
-    stat = face.namespace.objects.stat(request.bucket, request.key)
+    stat = face.namespace.objects.stat(request.bucket, request.key, request.version())
     verdict, name = evaluate(request.headers, stat)
     if verdict is not Verdict.PROCEED:
         raise PreconditionFailed(extras=(("Condition", name),))
@@ -41,7 +40,7 @@ async def get_object_attributes(face: Face, request: Request) -> Response:
         parts.append("<StorageClass>STANDARD</StorageClass>")
     if "ObjectSize" in wanted:
         parts.append(xml.element("ObjectSize", stat.size))
-    headers = [(b"last-modified", http_date(stat.modified_ns))]
+    headers = [(b"last-modified", http_date(stat.modified_ns)), *version_headers(stat)]
     return xml_response("GetObjectAttributesResponse", parts, headers=headers)
 
 

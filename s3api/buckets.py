@@ -111,12 +111,6 @@ async def get_bucket_location(face: Face, request: Request) -> Response:
     return xml_response("LocationConstraint", [xml.escape(region)])
 
 
-async def get_bucket_versioning(face: Face, request: Request) -> Response:
-    """A bucket whose versioning was never turned on has an empty configuration."""
-    face.namespace.buckets.get(request.bucket)
-    return xml_response("VersioningConfiguration", [])
-
-
 async def get_bucket_acl(face: Face, request: Request) -> Response:
     face.namespace.buckets.get(request.bucket)
     return acl_response(face, request.bucket)

@@ -33,7 +33,7 @@ from s3api.errors import (
 from s3api.face import Face
 from s3api.listing import encode_key
 from s3api.requests import Request, parse_count
-from s3api.responses import Response, xml_response
+from s3api.responses import Response, made_version, xml_response
 from s3api.xml import element
 from store import errors as store_errors
 from store.types import Part, PartClaim, Upload
@@ -83,6 +83,7 @@ async def complete_upload(face: Face, request: Request) -> Response:
             element("ETag", f'"{stat.etag}"'),
             checksum_elements(stat.meta),
         ],
+        headers=made_version(stat),
     )
 
 

@@ -8,16 +8,16 @@ Pure functions. Source: RFC 9110, 13.1 and 13.2.2 (precedence); 8.8.3 (compariso
 
 from __future__ import annotations
 
-import calendar
-import email.utils
 import enum
-import functools
 
-from s3api.errors import NotImplementedYet, PreconditionFailed
-from s3api.requests import Headers, Request
+from s3api.dates import parse_http_date
+from s3api.errors import InvalidArgument, NotImplementedYet, PreconditionFailed
+from s3api.requests import Headers, Request, parse_count
 from store.types import ANY, ObjectStat, Precondition
 
 _WRITE_DATES = (b"if-modified-since", b"if-unmodified-since")
+_IF_SIZE = b"x-amz-if-match-size"
+_IF_TIME = b"x-amz-if-match-last-modified-time"
 
 
 class Verdict(enum.Enum):
@@ -39,7 +39,7 @@ def evaluate(headers: Headers, stat: ObjectStat, prefix: bytes = b"") -> tuple[V
         if not _matches(if_match, stat.etag, weak=False):
             return Verdict.FAILED, "If-Match"
     else:
-        limit_s = parse_date(headers.get(prefix + b"if-unmodified-since"))
+        limit_s = parse_http_date(headers.get(prefix + b"if-unmodified-since"))
         if limit_s is not None and modified_s > limit_s:
             return Verdict.FAILED, "If-Unmodified-Since"
     if_none_match = headers.get(prefix + b"if-none-match")
@@ -47,7 +47,7 @@ def evaluate(headers: Headers, stat: ObjectStat, prefix: bytes = b"") -> tuple[V
         if _matches(if_none_match, stat.etag, weak=True):
             return Verdict.NOT_MODIFIED, "If-None-Match"
     else:
-        since_s = parse_date(headers.get(prefix + b"if-modified-since"))
+        since_s = parse_http_date(headers.get(prefix + b"if-modified-since"))
         if since_s is not None and modified_s <= since_s:
             return Verdict.NOT_MODIFIED, "If-Modified-Since"
     return Verdict.PROCEED, ""
@@ -66,7 +66,7 @@ def range_applies(if_range: bytes | None, stat: ObjectStat) -> bool:
         return True
     if if_range.startswith((b'"', b"W/")):
         return _matches(if_range, stat.etag, weak=False)
-    return parse_date(if_range) == stat.modified_ns // 1_000_000_000
+    return parse_http_date(if_range) == stat.modified_ns // 1_000_000_000
 
 
 def precondition_of(request: Request, *, dates: bool = False) -> Precondition:
@@ -89,6 +89,32 @@ def precondition_of(request: Request, *, dates: bool = False) -> Precondition:
     )
 
 
+def deletion_precondition(request: Request) -> Precondition:
+    """The conditions of DeleteObject: If-Match, size, time of last modification.
+
+    Raises InvalidArgument, NotImplementedYet.
+    """
+    precondition = precondition_of(request)
+    headers = request.headers
+    if _IF_SIZE not in headers and _IF_TIME not in headers:
+        return precondition
+    size = request.text(_IF_SIZE)
+    modified_s = None
+    if _IF_TIME in headers:
+        modified_s = parse_http_date(headers[_IF_TIME])
+        if modified_s is None:
+            raise InvalidArgument(
+                "The time is not an HTTP date.",
+                (("ArgumentName", _IF_TIME.decode()), ("ArgumentValue", request.text(_IF_TIME))),
+            )
+    return Precondition(
+        if_match=precondition.if_match,
+        if_none_match=precondition.if_none_match,
+        if_match_size=parse_count(_IF_SIZE.decode(), size) if size else None,
+        if_match_modified_ns=None if modified_s is None else modified_s * 1_000_000_000,
+    )
+
+
 def _matches(listed: bytes, etag: str, *, weak: bool) -> bool:
     tags = _etags(listed, weak=weak)
     return "*" in tags or etag in tags
@@ -108,19 +134,3 @@ def _etags(listed: bytes | None, *, weak: bool) -> tuple[str, ...]:
             tag = tag[2:]
         tags.append(tag.strip('"'))
     return tuple(tags)
-
-
-def parse_date(value: bytes | None) -> int | None:
-    """Seconds since 1970 of an HTTP date; None for what is none, which is then ignored."""
-    return None if value is None else _parse_date(value)
-
-
-@functools.lru_cache(maxsize=256)
-def _parse_date(value: bytes) -> int | None:
-    parsed = email.utils.parsedate_tz(value.decode("latin-1"))
-    if parsed is None:
-        return None
-    try:
-        return calendar.timegm((*parsed[:6], 0, 0, 0)) - (parsed[9] or 0)
-    except (ValueError, OverflowError):
-        return None

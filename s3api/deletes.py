@@ -1,59 +1,60 @@
-"""DeleteObjects: up to 1,000 keys, one answer for each, one transaction batch and one barrier.
+"""DeleteObjects: up to 1,000 versions, one answer for each, one transaction batch and one barrier.
 
 Concurrency: any task. Source: Amazon S3 API reference, DeleteObjects.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from s3api import xml
 from s3api.body import read_document
-from s3api.errors import MalformedXML, NotImplementedYet, Refusal, failure_of
+from s3api.dates import parse_http_date, parse_iso_time
+from s3api.errors import MalformedXML, Refusal, failure_of
 from s3api.face import Face
-from s3api.objects import check_version
+from s3api.locks import bypasses_governance
 from s3api.requests import Request
 from s3api.responses import Response, xml_response
-from store.errors import StoreError
-from store.types import Deletion, Doomed, Precondition
+from s3api.writes import check_missing
+from s3api.xml import element, optional
+from store.errors import NoSuchKey, StoreError
+from store.types import ANY, Deletion, Doomed, Precondition
 
 KEYS_MAX = 1000
 # 1,000 keys of 1,024 bytes, some of which are written as character references.
 SIZE_MAX_BYTES = 4 << 20
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """One object to delete. etag: to be matched, "" for any."""
-
-    key: str
-    version_id: str
-    etag: str
+_Outcome = Deletion | StoreError | Refusal
 
 
 async def delete_objects(face: Face, request: Request) -> Response:
-    targets, quiet = _parse(await read_document(request, SIZE_MAX_BYTES))
-    outcomes = await _delete(face, request, targets)
+    doomed, quiet = _parse(await read_document(request, SIZE_MAX_BYTES))
     parts: list[str] = []
-    for target, outcome in zip(targets, outcomes, strict=True):
-        key = xml.element("Key", target.key)
-        version = xml.optional("VersionId", target.version_id)
-        if outcome is not None:
+    for entry, outcome in zip(doomed, await _delete(face, request, doomed), strict=True):
+        named = element("Key", entry.key) + optional("VersionId", entry.version)
+        if not isinstance(outcome, Deletion):
             failure = failure_of(outcome)
             assert failure is not None, outcome
             parts.append(
-                f"<Error>{key}{version}{xml.element('Code', failure.code)}"
-                f"{xml.element('Message', failure.message)}</Error>"
+                f"<Error>{named}{element('Code', failure.code)}"
+                f"{element('Message', failure.message)}</Error>"
             )
         elif not quiet:
-            parts.append(f"<Deleted>{key}{version}</Deleted>")
+            parts.append(f"<Deleted>{named}{_marker(outcome)}</Deleted>")
     return xml_response("DeleteResult", parts)
 
 
-def _parse(document: bytes) -> tuple[list[_Target], bool]:
-    """The objects named, and whether to keep quiet about successes. Raises MalformedXML."""
+def _marker(deletion: Deletion) -> str:
+    """The delete marker that came to be, or that is gone."""
+    if not deletion.marker or deletion.version_id is None:
+        return ""
+    return (
+        f"<DeleteMarker>true</DeleteMarker>{element('DeleteMarkerVersionId', deletion.version_id)}"
+    )
+
+
+def _parse(document: bytes) -> tuple[list[Doomed], bool]:
+    """The versions named, and whether to keep quiet about successes. Raises MalformedXML."""
     root = xml.parse(document, "Delete")
-    targets: list[_Target] = []
+    doomed: list[Doomed] = []
     quiet = False
     for child in root:
         name = xml.local_name(child)
@@ -61,43 +62,70 @@ def _parse(document: bytes) -> tuple[list[_Target], bool]:
             quiet = (child.text or "").strip().lower() == "true"
         elif name == "Object":
             fields = xml.texts(child)
-            if not fields.get("Key") or len(targets) == KEYS_MAX:
+            if not fields.get("Key") or len(doomed) == KEYS_MAX:
                 raise MalformedXML()
-            if "LastModifiedTime" in fields or "Size" in fields:
-                raise NotImplementedYet("Conditions on time or size are for directory buckets.")
-            targets.append(
-                _Target(
+            doomed.append(
+                Doomed(
                     key=fields["Key"],
-                    version_id=fields.get("VersionId", ""),
-                    etag=fields.get("ETag", "").strip('"'),
+                    version=fields.get("VersionId") or None,
+                    precondition=_precondition(fields),
                 )
             )
-    if not targets:
+    if not doomed:
         raise MalformedXML()
-    return targets, quiet
+    return doomed, quiet
 
 
-async def _delete(
-    face: Face, request: Request, targets: list[_Target]
-) -> list[StoreError | Refusal | None]:
-    """For each target None, or why it is still there. Raises NoSuchBucket for all of them."""
-    outcomes: list[StoreError | Refusal | None] = [None] * len(targets)
-    plain: list[int] = []
-    for index, target in enumerate(targets):
+def _precondition(fields: dict[str, str]) -> Precondition:
+    """ETag, Size and LastModifiedTime of an entry. Raises MalformedXML."""
+    etag = fields.get("ETag", "").strip('"')
+    size = fields.get("Size", "")
+    modified = fields.get("LastModifiedTime", "")
+    if not etag and not size and not modified:
+        return ANY
+    if size and not (size.isascii() and size.isdecimal() and len(size) < 19):
+        raise MalformedXML()
+    return Precondition(
+        if_match=(etag,) if etag else (),
+        if_match_size=int(size) if size else None,
+        if_match_modified_ns=_time_ns(modified) if modified else None,
+    )
+
+
+def _time_ns(text: str) -> int:
+    """SDKs write either form. Raises MalformedXML."""
+    seconds = parse_http_date(text.encode())
+    time_ns = parse_iso_time(text) if seconds is None else seconds * 1_000_000_000
+    if time_ns is None:
+        raise MalformedXML()
+    return time_ns
+
+
+async def _delete(face: Face, request: Request, doomed: list[Doomed]) -> list[_Outcome]:
+    """For each entry what was done, or why it is still there. Raises NoSuchBucket for all."""
+    refused: dict[int, Refusal] = {}
+    bypass = bypasses_governance(face, request, "")
+    for index, entry in enumerate(doomed):
+        action = "s3:DeleteObject" if entry.version is None else "s3:DeleteObjectVersion"
         try:
-            face.authorize(request.auth, "s3:DeleteObject", request.bucket, target.key)
-            check_version(target.version_id)
-            if target.etag:
-                await face.namespace.objects.delete(
-                    request.bucket, target.key, precondition=Precondition(if_match=(target.etag,))
-                )
-            else:
-                plain.append(index)
-        except (StoreError, Refusal) as exc:
-            outcomes[index] = exc
-    doomed = [Doomed(key=targets[index].key) for index in plain]
-    for index, outcome in zip(
-        plain, await face.namespace.objects.delete_many(request.bucket, doomed), strict=True
-    ):
-        outcomes[index] = None if isinstance(outcome, Deletion) else outcome
-    return outcomes
+            face.authorize(request.auth, action, request.bucket, entry.key)
+        except Refusal as exc:
+            refused[index] = exc
+    allowed = [entry for index, entry in enumerate(doomed) if index not in refused]
+    outcomes = await face.namespace.objects.delete_many(request.bucket, allowed, bypass=bypass)
+    done = iter(
+        _settled(face, request.bucket, entry, outcome)
+        for entry, outcome in zip(allowed, outcomes, strict=True)
+    )
+    return [refused[index] if index in refused else next(done) for index in range(len(doomed))]
+
+
+def _settled(face: Face, bucket: str, entry: Doomed, outcome: Deletion | StoreError) -> _Outcome:
+    """A condition on what isn't there is no failure."""
+    if not isinstance(outcome, NoSuchKey):
+        return outcome
+    try:
+        check_missing(face, bucket, entry.key, entry.precondition)
+    except Refusal as exc:
+        return exc
+    return Deletion(version_id=None, marker=False)

@@ -9,8 +9,9 @@ Pure values. Source: Amazon S3 API reference, "Error responses".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from s3api.dates import http_date
 from s3api.httpstream import BodyMalformed, BodyStalled, Header
 from s3api.refusals import (
     AccessDenied,
@@ -25,7 +26,7 @@ from s3api.refusals import (
     RequestTimeout,
 )
 from store import errors as store_errors
-from store.errors import StoreError
+from store.errors import KeyDeleted, StoreError, VersionIsMarker
 
 __all__ = [
     "AccessDenied",
@@ -33,6 +34,7 @@ __all__ = [
     "EntityTooLarge",
     "EntityTooSmall",
     "Failure",
+    "IllegalVersioningConfiguration",
     "IncompleteBody",
     "InvalidArgument",
     "InvalidDigest",
@@ -41,6 +43,7 @@ __all__ = [
     "InvalidPartNumber",
     "InvalidRange",
     "InvalidRequest",
+    "InvalidRetentionPeriod",
     "InvalidStorageClass",
     "InvalidTag",
     "InvalidURI",
@@ -48,7 +51,9 @@ __all__ = [
     "MalformedXML",
     "MetadataTooLarge",
     "MissingContentLength",
+    "NoSuchObjectLockConfiguration",
     "NotImplementedYet",
+    "ObjectLockConfigurationNotFound",
     "PreconditionFailed",
     "Refusal",
     "RequestError",
@@ -64,6 +69,11 @@ class RequestError(Refusal):
 class EntityTooSmall(RequestError):
     code, status = "EntityTooSmall", 400
     summary = "A part that is not the last has less than 5 MiB."
+
+
+class IllegalVersioningConfiguration(RequestError):
+    code, status = "IllegalVersioningConfigurationException", 400
+    summary = "The Versioning element must be specified."
 
 
 class InvalidLocationConstraint(RequestError):
@@ -96,6 +106,11 @@ class InvalidRange(RequestError):
         super().__init__(extras=(("RangeRequested", asked), ("ActualObjectSize", str(size_bytes))))
 
 
+class InvalidRetentionPeriod(RequestError):
+    code, status = "InvalidRetentionPeriod", 400
+    summary = "The retention period is not a positive number of days or years."
+
+
 class InvalidStorageClass(RequestError):
     code, status = "InvalidStorageClass", 400
     summary = "The storage class you specified is not valid; this store has STANDARD only."
@@ -123,9 +138,19 @@ class MetadataTooLarge(RequestError):
     summary = "Your metadata headers exceed the maximum allowed metadata size of 2 KB."
 
 
+class NoSuchObjectLockConfiguration(RequestError):
+    code, status = "NoSuchObjectLockConfiguration", 404
+    summary = "The specified object does not have a ObjectLock configuration."
+
+
 class NotImplementedYet(RequestError):
     code, status = "NotImplemented", 501
     summary = "A header, query parameter or operation you provided is not implemented."
+
+
+class ObjectLockConfigurationNotFound(RequestError):
+    code, status = "ObjectLockConfigurationNotFoundError", 404
+    summary = "Object Lock configuration does not exist for this bucket."
 
 
 class PreconditionFailed(RequestError):
@@ -244,7 +269,20 @@ STORE_FAILURES: dict[type[StoreError], Failure] = {
     ),
 }
 
+_MARKERS = (KeyDeleted, VersionIsMarker)
 _SPOKEN_DETAIL = (store_errors.InvalidArgument, store_errors.InvalidPart, store_errors.Denied)
+
+
+def _marker_headers(error: KeyDeleted | VersionIsMarker) -> tuple[Header, ...]:
+    """What tells a delete marker from a key that never was."""
+    headers = [
+        (b"x-amz-delete-marker", b"true"),
+        (b"x-amz-version-id", error.version_id.encode()),
+    ]
+    if isinstance(error, VersionIsMarker):
+        headers.append((b"last-modified", http_date(error.modified_ns)))
+        headers.append((b"allow", b"DELETE"))
+    return tuple(headers)
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -264,6 +302,8 @@ def failure_of(error: BaseException) -> Failure | None:
         failure = STORE_FAILURES.get(type(error))
         if failure is not None and error.detail and isinstance(error, _SPOKEN_DETAIL):
             return _failure(failure.code, failure.status, error.detail)
+        if failure is not None and isinstance(error, _MARKERS):
+            return replace(failure, headers=_marker_headers(error))
         return failure
     if isinstance(error, BodyStalled):
         return Failure(

@@ -1,10 +1,10 @@
-"""Listings: ListObjectsV2, ListObjects, ListObjectVersions.
+"""Listings: ListObjectsV2, ListObjects, and what ListObjectVersions has in common with them.
 
-All three are one page of `namespace.listing.objects`, written as text: a page of 1,000 keys is
-1,000 formatted strings and one join.
+Each is one page of `namespace.listing`, written as text: a page of 1,000 keys is 1,000 formatted
+strings and one join.
 
-Concurrency: any task. Source: Amazon S3 API reference, ListObjectsV2, ListObjects,
-ListObjectVersions; encoding-type as the SDKs decode it (percent-encoding, "/" kept).
+Concurrency: any task. Source: Amazon S3 API reference, ListObjectsV2, ListObjects; encoding-type as
+the SDKs decode it (percent-encoding, "/" kept).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEYS_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Query:
+class ListQuery:
     """What all listings are asked. encode: how keys are written (escaped, or encoded)."""
 
     prefix: str
@@ -48,8 +48,18 @@ class _Query:
     def keyed_optional(self, name: str, text: str) -> str:
         return self.keyed(name, text) if text else ""
 
+    def frame(self, truncated: bool) -> list[str]:
+        """What every listing repeats of its question."""
+        return [
+            element("MaxKeys", self.limit),
+            self.keyed_optional("Delimiter", self.delimiter),
+            optional("EncodingType", self.encoding),
+            flag("IsTruncated", truncated),
+        ]
 
-def _parse(request: Request) -> _Query:
+
+def parse_listing(request: Request) -> ListQuery:
+    """Raises InvalidArgument."""
     query = request.query
     encoding = query.get("encoding-type", "")
     if encoding not in ("", "url"):
@@ -57,7 +67,7 @@ def _parse(request: Request) -> _Query:
             "Invalid Encoding Method specified in Request",
             (("ArgumentName", "encoding-type"), ("ArgumentValue", encoding)),
         )
-    return _Query(
+    return ListQuery(
         prefix=query.get("prefix", ""),
         delimiter=query.get("delimiter", ""),
         limit=request.limit("max-keys", KEYS_PAGE),
@@ -72,7 +82,7 @@ def encode_key(key: str) -> str:
 
 
 async def list_objects_v2(face: Face, request: Request) -> Response:
-    asked = _parse(request)
+    asked = parse_listing(request)
     query = request.query
     token = query.get("continuation-token")
     start_after = query.get("start-after", "")
@@ -87,14 +97,14 @@ async def list_objects_v2(face: Face, request: Request) -> Response:
         "" if token is None else element("ContinuationToken", token),
         "" if page.next is None else element("NextContinuationToken", encode_token(page.next)),
         element("KeyCount", len(page.entries)),
-        *_frame(asked, page),
+        *asked.frame(page.next is not None),
         *_entries(asked, page, owner),
     ]
     return xml_response("ListBucketResult", parts)
 
 
 async def list_objects(face: Face, request: Request) -> Response:
-    asked = _parse(request)
+    asked = parse_listing(request)
     marker = request.query.get("marker", "")
     page = await asked.page(face, request.bucket, marker)
     parts = [
@@ -103,59 +113,20 @@ async def list_objects(face: Face, request: Request) -> Response:
         asked.keyed("Marker", marker),
         # Without a delimiter the last key is the next marker; S3 leaves that to the client.
         asked.keyed("NextMarker", page.next) if page.next and asked.delimiter else "",
-        *_frame(asked, page),
+        *asked.frame(page.next is not None),
         *_entries(asked, page, owner_element(face, request.bucket)),
     ]
     return xml_response("ListBucketResult", parts)
 
 
-async def list_object_versions(face: Face, request: Request) -> Response:
-    """Each key has the one version "null", the latest, until versions are kept."""
-    asked = _parse(request)
-    marker = request.query.get("key-marker", "")
-    version_marker = request.query.get("version-id-marker", "")
-    if version_marker and not marker:
-        raise InvalidArgument(
-            "A version-id marker cannot be specified without a key marker.",
-            (("ArgumentName", "version-id-marker"),),
-        )
-    page = await asked.page(face, request.bucket, marker)
-    following = ""
-    if page.next is not None:
-        version = "" if isinstance(page.entries[-1], str) else "null"
-        following = asked.keyed("NextKeyMarker", page.next) + optional(
-            "NextVersionIdMarker", version
-        )
-    parts = [
-        element("Name", request.bucket),
-        asked.keyed("Prefix", asked.prefix),
-        asked.keyed("KeyMarker", marker),
-        element("VersionIdMarker", version_marker),
-        following,
-        *_frame(asked, page),
-        *_versions(asked, page, owner_element(face, request.bucket)),
-    ]
-    return xml_response("ListVersionsResult", parts)
-
-
-def _frame(asked: _Query, page: ListPage) -> list[str]:
-    """What every listing repeats of its question."""
-    return [
-        element("MaxKeys", asked.limit),
-        asked.keyed_optional("Delimiter", asked.delimiter),
-        optional("EncodingType", asked.encoding),
-        flag("IsTruncated", page.next is not None),
-    ]
-
-
-def _entries(asked: _Query, page: ListPage, owner: str) -> list[str]:
+def _entries(asked: ListQuery, page: ListPage, owner: str) -> list[str]:
     """Contents, then CommonPrefixes, each in order."""
     encode = asked.encode
     contents: list[str] = []
     prefixes: list[str] = []
     for entry in page.entries:
         if isinstance(entry, ObjectStat):
-            checksums = _algorithms(entry) if entry.meta.checksums else ""
+            checksums = checksum_names(entry) if entry.meta.checksums else ""
             contents.append(
                 f"<Contents><Key>{encode(entry.key)}</Key>"
                 f"<LastModified>{timestamp(entry.modified_ns)}</LastModified>"
@@ -163,33 +134,16 @@ def _entries(asked: _Query, page: ListPage, owner: str) -> list[str]:
                 f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
             )
         else:
-            prefixes.append(_prefix(encode(entry)))
+            prefixes.append(prefix_element(encode(entry)))
     return contents + prefixes
 
 
-def _versions(asked: _Query, page: ListPage, owner: str) -> list[str]:
-    encode = asked.encode
-    versions: list[str] = []
-    prefixes: list[str] = []
-    for entry in page.entries:
-        if isinstance(entry, ObjectStat):
-            checksums = _algorithms(entry) if entry.meta.checksums else ""
-            versions.append(
-                f"<Version><Key>{encode(entry.key)}</Key>"
-                f"<VersionId>{entry.version_id or 'null'}</VersionId><IsLatest>true</IsLatest>"
-                f"<LastModified>{timestamp(entry.modified_ns)}</LastModified>"
-                f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>"
-                f"{owner}<StorageClass>STANDARD</StorageClass></Version>"
-            )
-        else:
-            prefixes.append(_prefix(encode(entry)))
-    return versions + prefixes
-
-
-def _prefix(encoded: str) -> str:
+def prefix_element(encoded: str) -> str:
+    """A common prefix, encoded or escaped already."""
     return f"<CommonPrefixes><Prefix>{encoded}</Prefix></CommonPrefixes>"
 
 
-def _algorithms(entry: ObjectStat) -> str:
+def checksum_names(entry: ObjectStat) -> str:
+    """The algorithms and the type of an entry's checksums."""
     names = "".join(xml.element("ChecksumAlgorithm", name) for name in entry.meta.checksums)
     return names + element("ChecksumType", entry.meta.checksum_type or "FULL_OBJECT")

@@ -22,6 +22,7 @@ from s3api.errors import (
     NotImplementedYet,
 )
 from s3api.httpstream import Header
+from s3api.lockheaders import LOCK_HEADERS, parse_lock
 from s3api.requests import Headers, Query, decode_header
 from store.types import DEFAULT_META, ObjectMeta, ObjectStat
 
@@ -54,9 +55,7 @@ _REFUSED = (
     b"x-amz-server-side-encryption",
     b"x-amz-server-side-encryption-customer-algorithm",
     b"x-amz-server-side-encryption-customer-key",
-    b"x-amz-object-lock-mode",
-    b"x-amz-object-lock-retain-until-date",
-    b"x-amz-object-lock-legal-hold",
+    b"x-amz-object-lock-event-hold",
     b"x-amz-write-offset-bytes",
     b"x-amz-grant-read",
     b"x-amz-grant-read-acp",
@@ -73,7 +72,7 @@ Tags = dict[str, str]
 def meta_of(headers: Headers) -> ObjectMeta:
     """What the headers of a PUT, Copy or CreateMultipartUpload say of the object to be.
 
-    Raises InvalidStorageClass, MetadataTooLarge, InvalidTag, NotImplementedYet.
+    Raises InvalidStorageClass, MetadataTooLarge, InvalidTag, InvalidArgument, NotImplementedYet.
     """
     fields: dict[str, Any] = {}
     user: dict[str, str] = {}
@@ -90,6 +89,8 @@ def meta_of(headers: Headers) -> ObjectMeta:
         fields["content_encoding"] = strip_framing(fields["content_encoding"])
     tagging = headers.get(b"x-amz-tagging")
     tags = parse_tagging(decode_header(tagging)) if tagging else {}
+    if not headers.keys().isdisjoint(LOCK_HEADERS):
+        fields.update(parse_lock(headers)._asdict())
     if not fields and not user and not tags:
         return DEFAULT_META
     return ObjectMeta(**fields, user=user, tags=tags)

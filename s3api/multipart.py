@@ -20,13 +20,15 @@ from s3api.metadata import checksum_headers, meta_of
 from s3api.objects import parse_part_number
 from s3api.requests import Request, parse_copy_range
 from s3api.responses import NO_CONTENT, Response, xml_response
-from s3api.writes import open_copy_source
+from s3api.writes import authorize_lock, check_target, copied_version, open_copy_source
 from s3api.xml import element, timestamp
 from store.types import ObjectMeta, Part, Upload
 
 
 async def create_upload(face: Face, request: Request) -> Response:
     meta = _with_algorithm(request, meta_of(request.headers))
+    authorize_lock(face, request, meta)
+    check_target(face, request)
     headers = [
         *((b"x-amz-checksum-algorithm", name.encode()) for name in meta.checksums),
         *((b"x-amz-checksum-type", meta.checksum_type.encode()) for _ in meta.checksums),
@@ -106,13 +108,14 @@ async def upload_part_copy(face: Face, request: Request) -> Response:
         start,
         stop,
         source_etag=stat.etag,
+        source_version=source.version_id,
     )
     parts = [
         element("LastModified", timestamp(part.modified_ns)),
         element("ETag", f'"{part.etag}"'),
         *(element(f"Checksum{name}", value) for name, value in told_checksums(part).items()),
     ]
-    return xml_response("CopyPartResult", parts)
+    return xml_response("CopyPartResult", parts, headers=copied_version(stat))
 
 
 async def abort_upload(face: Face, request: Request) -> Response:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from s3api.acl import acl_response, check_private
 from s3api.conditions import Verdict, evaluate, range_applies
+from s3api.dates import http_date
 from s3api.errors import (
     InvalidArgument,
     InvalidPartNumber,
@@ -21,16 +22,17 @@ from s3api.errors import (
 )
 from s3api.face import Face
 from s3api.httpstream import Header
+from s3api.lockheaders import lock_headers
 from s3api.metadata import checksum_headers, meta_headers, override
 from s3api.requests import Request, parse_count, parse_range
-from s3api.responses import Response, http_date
-from store.errors import NoSuchVersion
+from s3api.responses import Response
 from store.types import ObjectStat
 
 # Larger reads go through the store's read-ahead, so that no answer is held in memory whole.
 NOWAIT_SIZE_BYTES = 1 << 20
 _ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
-_NOT_MODIFIED_KEEPS = (b"cache-control", b"expires", b"etag", b"last-modified")
+_VERSION_ID = b"x-amz-version-id"
+_NOT_MODIFIED_KEEPS = (b"cache-control", b"expires", b"etag", b"last-modified", _VERSION_ID)
 
 
 class _Selection(NamedTuple):
@@ -43,8 +45,7 @@ class _Selection(NamedTuple):
 
 
 async def get_object(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    reader = face.namespace.objects.open(request.bucket, request.key)
+    reader = face.namespace.objects.open(request.bucket, request.key, request.version())
     try:
         status, headers, start, stop = _select(request, reader.stat)
         if stop - start > NOWAIT_SIZE_BYTES:
@@ -60,18 +61,11 @@ async def get_object(face: Face, request: Request) -> Response:
 
 
 async def head_object(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    stat = face.namespace.objects.stat(request.bucket, request.key)
+    stat = face.namespace.objects.stat(request.bucket, request.key, request.version())
     status, headers, start, stop = _select(request, stat)
     if status != 304:
         headers.append((b"content-length", b"%d" % (stop - start)))
     return Response(status, headers)
-
-
-def check_version(version_id: str | None) -> None:
-    """Until versions are kept, each key has one, "null". Raises NoSuchVersion."""
-    if version_id and version_id != "null":
-        raise NoSuchVersion(version_id)
 
 
 def _select(request: Request, stat: ObjectStat) -> _Selection:
@@ -83,6 +77,10 @@ def _select(request: Request, stat: ObjectStat) -> _Selection:
         _ACCEPT_RANGES,
         *meta_headers(meta),
     ]
+    if stat.version_id is not None:
+        headers.append((_VERSION_ID, stat.version_id.encode()))
+    if meta.lock_mode or meta.legal_hold:
+        headers += lock_headers(meta)
     query = request.query
     if query:
         headers = override(headers, query)
@@ -156,13 +154,11 @@ def parse_part_number(text: str) -> int:
 
 
 async def get_object_acl(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    face.namespace.objects.stat(request.bucket, request.key)
+    face.namespace.objects.stat(request.bucket, request.key, request.version())
     return acl_response(face, request.bucket)
 
 
 async def put_object_acl(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    face.namespace.objects.stat(request.bucket, request.key)
+    face.namespace.objects.stat(request.bucket, request.key, request.version())
     await check_private(face, request)
     return Response(200)

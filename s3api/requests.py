@@ -69,6 +69,13 @@ class Request:
         value = self.headers.get(name)
         return decode_header(value) if value else ""
 
+    def version(self) -> str | None:
+        """The version that is asked for; None for the current one. Raises InvalidArgument."""
+        version_id = self.query.get("versionId")
+        if version_id == "":
+            raise _empty_version()
+        return version_id
+
     def limit(self, name: str, highest: int) -> int:
         """A max-keys, max-parts ... parameter: at most `highest`, which is the default too.
 
@@ -78,6 +85,12 @@ class Request:
         if not text:
             return highest
         return min(parse_count(name, text), highest)
+
+
+def _empty_version() -> InvalidArgument:
+    return InvalidArgument(
+        "Version id cannot be the empty string", (("ArgumentName", "versionId"),)
+    )
 
 
 def parse_count(name: str, text: str) -> int:
@@ -206,11 +219,11 @@ def parse_copy_range(text: str, size: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopySource:
-    """What x-amz-copy-source names."""
+    """What x-amz-copy-source names. version_id: None for the current version."""
 
     bucket: str
     key: str
-    version_id: str
+    version_id: str | None
 
 
 def parse_copy_source(value: bytes) -> CopySource:
@@ -218,15 +231,17 @@ def parse_copy_source(value: bytes) -> CopySource:
 
     Raises InvalidArgument.
     """
-    path, _, version = value.partition(b"?versionId=")
+    path, versioned, version = value.partition(b"?versionId=")
     try:
         bucket, _, key = decode_path(path).removeprefix("/").partition("/")
-        version_id = version.decode()
-    except (InvalidURI, UnicodeDecodeError):
+        version_id = decode_path(version)
+    except InvalidURI:
         bucket = key = version_id = ""
     if not bucket or not key:
         raise InvalidArgument(
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
             (("ArgumentName", "x-amz-copy-source"),),
         )
-    return CopySource(bucket=bucket, key=key, version_id=version_id)
+    if versioned and not version_id:
+        raise _empty_version()
+    return CopySource(bucket=bucket, key=key, version_id=version_id or None)

@@ -8,8 +8,6 @@ Concurrency: one task a request. Source: Amazon S3 API reference, "Common respon
 
 from __future__ import annotations
 
-import email.utils
-import functools
 import itertools
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -20,7 +18,7 @@ from typing import cast
 from s3api.errors import Failure, failure_of_head
 from s3api.httpstream import Header, RequestStream
 from s3api.xml import XML_HEADERS, document, error_document
-from store.types import Buffer, ObjectReader
+from store.types import Buffer, ObjectReader, ObjectStat
 
 HOST_ID = secrets.token_urlsafe(30)
 _HOST_HEADER: Header = (b"x-amz-id-2", HOST_ID.encode())
@@ -64,6 +62,18 @@ def error_response(failure: Failure, resource: str, request_id: str) -> Response
     return Response(failure.status, (*failure.headers, *XML_HEADERS), body)
 
 
+def version_headers(stat: ObjectStat) -> list[Header]:
+    """x-amz-version-id of what a request was about, where the bucket has versions."""
+    if stat.version_id is None:
+        return []
+    return [(b"x-amz-version-id", stat.version_id.encode())]
+
+
+def made_version(stat: ObjectStat) -> list[Header]:
+    """The same of a new object: while versioning is suspended S3 says nothing of its "null"."""
+    return [] if stat.version_id == "null" else version_headers(stat)
+
+
 def identity_headers(request_id: str) -> tuple[Header, Header]:
     """x-amz-request-id and x-amz-id-2, which every answer has."""
     return (b"x-amz-request-id", request_id.encode()), _HOST_HEADER
@@ -103,13 +113,3 @@ async def _send_object(stream: RequestStream, response: Response, headers: list[
                 await stream.start_response(response.status, headers)
             await stream.send_body(*pieces)
     await stream.end_response()
-
-
-def http_date(time_ns: int) -> bytes:
-    """Sat, 31 Jan 2026 23:59:59 GMT"""
-    return _http_date(time_ns // 1_000_000_000)
-
-
-@functools.lru_cache(maxsize=1024)
-def _http_date(time_s: int) -> bytes:
-    return email.utils.formatdate(time_s, usegmt=True).encode()

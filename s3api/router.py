@@ -16,11 +16,13 @@ from s3api import (
     cors,
     deletes,
     listing,
+    locks,
     multipart,
     objects,
     renames,
     tagging,
     uploadlists,
+    versions,
     writes,
 )
 from s3api.errors import InvalidArgument, NotImplementedYet
@@ -58,7 +60,7 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "ListObjectsV2", "s3:ListBucket", listing.list_objects_v2, hot=True
     ),
     (_B, "GET", "versions"): Operation(
-        "ListObjectVersions", "s3:ListBucketVersions", listing.list_object_versions
+        "ListObjectVersions", "s3:ListBucketVersions", versions.list_object_versions
     ),
     (_B, "GET", "uploads"): Operation(
         "ListMultipartUploads", "s3:ListBucketMultipartUploads", uploadlists.list_uploads
@@ -67,7 +69,20 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "GetBucketLocation", "s3:GetBucketLocation", buckets.get_bucket_location
     ),
     (_B, "GET", "versioning"): Operation(
-        "GetBucketVersioning", "s3:GetBucketVersioning", buckets.get_bucket_versioning
+        "GetBucketVersioning", "s3:GetBucketVersioning", versions.get_bucket_versioning
+    ),
+    (_B, "PUT", "versioning"): Operation(
+        "PutBucketVersioning", "s3:PutBucketVersioning", versions.put_bucket_versioning
+    ),
+    (_B, "GET", "object-lock"): Operation(
+        "GetObjectLockConfiguration",
+        "s3:GetBucketObjectLockConfiguration",
+        locks.get_lock_configuration,
+    ),
+    (_B, "PUT", "object-lock"): Operation(
+        "PutObjectLockConfiguration",
+        "s3:PutBucketObjectLockConfiguration",
+        locks.put_lock_configuration,
     ),
     (_B, "GET", "acl"): Operation("GetBucketAcl", "s3:GetBucketAcl", buckets.get_bucket_acl),
     (_B, "PUT", "acl"): Operation("PutBucketAcl", "s3:PutBucketAcl", buckets.put_bucket_acl),
@@ -94,6 +109,18 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     ),
     (_O, "DELETE", "tagging"): Operation(
         "DeleteObjectTagging", "s3:DeleteObjectTagging", tagging.delete_object_tagging
+    ),
+    (_O, "GET", "retention"): Operation(
+        "GetObjectRetention", "s3:GetObjectRetention", locks.get_retention
+    ),
+    (_O, "PUT", "retention"): Operation(
+        "PutObjectRetention", "s3:PutObjectRetention", locks.put_retention
+    ),
+    (_O, "GET", "legal-hold"): Operation(
+        "GetObjectLegalHold", "s3:GetObjectLegalHold", locks.get_legal_hold
+    ),
+    (_O, "PUT", "legal-hold"): Operation(
+        "PutObjectLegalHold", "s3:PutObjectLegalHold", locks.put_legal_hold
     ),
     (_O, "POST", "uploads"): Operation(
         "CreateMultipartUpload", "s3:PutObject", multipart.create_upload

@@ -6,42 +6,45 @@ Concurrency: any task. Source: Amazon S3 API reference, the operations of these 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from s3api import xml
 from s3api.body import read_document
 from s3api.errors import MalformedXML
 from s3api.face import Face
+from s3api.httpstream import Header
 from s3api.metadata import TAGS_MAX, Tags, checked_tags
-from s3api.objects import check_version
 from s3api.requests import Request
-from s3api.responses import NO_CONTENT, Response, xml_response
+from s3api.responses import Response, version_headers, xml_response
+from store.types import ObjectStat
 
 TAGGING_SIZE_BYTES = 64 * 1024
 
 
 async def get_object_tagging(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    return tagging_response(stat.meta.tags)
+    stat = face.namespace.objects.stat(request.bucket, request.key, request.version())
+    return tagging_response(stat.meta.tags, version_headers(stat))
 
 
 async def put_object_tagging(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
     tags = parse_tags(await read_document(request, TAGGING_SIZE_BYTES))
-    # No await between reading the metadata and replacing it.
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    meta = replace(stat.meta, tags=tags)
-    await face.namespace.objects.set_meta(request.bucket, request.key, meta)
-    return Response(200)
+    stat = await _set_tags(face, request, tags)
+    return Response(200, version_headers(stat))
 
 
 async def delete_object_tagging(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    stat = face.namespace.objects.stat(request.bucket, request.key)
-    meta = replace(stat.meta, tags={})
-    await face.namespace.objects.set_meta(request.bucket, request.key, meta)
-    return NO_CONTENT
+    stat = await _set_tags(face, request, {})
+    return Response(204, version_headers(stat))
+
+
+async def _set_tags(face: Face, request: Request, tags: Tags) -> ObjectStat:
+    version = request.version()
+    # No await between reading the metadata and replacing it.
+    stat = face.namespace.objects.stat(request.bucket, request.key, version)
+    meta = replace(stat.meta, tags=tags)
+    return await face.namespace.objects.set_meta(request.bucket, request.key, meta, version)
 
 
 def parse_tags(document: bytes, count_max: int = TAGS_MAX) -> Tags:
@@ -56,10 +59,10 @@ def parse_tags(document: bytes, count_max: int = TAGS_MAX) -> Tags:
     return checked_tags(pairs, count_max)
 
 
-def tagging_response(tags: Tags) -> Response:
+def tagging_response(tags: Tags, headers: Sequence[Header] = ()) -> Response:
     """The Tagging document that says these."""
     elements = "".join(
         f"<Tag>{xml.element('Key', key)}{xml.element('Value', value)}</Tag>"
         for key, value in sorted(tags.items())
     )
-    return xml_response("Tagging", [f"<TagSet>{elements}</TagSet>"])
+    return xml_response("Tagging", [f"<TagSet>{elements}</TagSet>"], headers=headers)

@@ -14,47 +14,78 @@ from msgspec.structs import replace
 from s3api import xml
 from s3api.attributes import checksum_elements
 from s3api.body import open_body
-from s3api.conditions import check_copy_source, precondition_of
-from s3api.errors import InvalidArgument, InvalidRequest, NotImplementedYet
+from s3api.conditions import check_copy_source, deletion_precondition, precondition_of
+from s3api.errors import InvalidArgument, InvalidRequest, PreconditionFailed
 from s3api.face import Face
+from s3api.httpstream import Header
+from s3api.lockheaders import require_digest
+from s3api.locks import bypasses_governance
 from s3api.metadata import checksum_headers, meta_of, quoted_etag
-from s3api.objects import check_version
 from s3api.requests import CopySource, Request, parse_copy_source
-from s3api.responses import NO_CONTENT, Response, xml_response
-from store.types import ObjectMeta, ObjectStat
-
-# Only directory buckets have these; to ignore them would delete what was not meant.
-_UNKNOWN_CONDITIONS = (b"x-amz-if-match-last-modified-time", b"x-amz-if-match-size")
+from s3api.responses import NO_CONTENT, Response, made_version, xml_response
+from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NotFound, VersionIsMarker
+from store.types import ANY, ObjectMeta, ObjectStat, Precondition
 
 
 async def put_object(face: Face, request: Request) -> Response:
     meta = meta_of(request.headers)
+    if meta.lock_mode or meta.legal_hold:
+        require_digest(request.headers)
+        authorize_lock(face, request, meta)
     precondition = precondition_of(request)
     body = open_body(request, face.digest_limiter)
     stat = await face.namespace.objects.put(
         request.bucket, request.key, body, meta, precondition=precondition, owner=request.owner
     )
     headers = [(b"etag", quoted_etag(stat))]
+    if stat.version_id is not None:
+        headers += made_version(stat)
     if stat.meta.checksums:
         headers += checksum_headers(stat.meta.checksums, "FULL_OBJECT")
     return Response(200, headers)
 
 
 async def delete_object(face: Face, request: Request) -> Response:
-    check_version(request.query.get("versionId"))
-    for name in _UNKNOWN_CONDITIONS:
-        if name in request.headers:
-            raise NotImplementedYet(extras=(("Header", name.decode()),))
-    await face.namespace.objects.delete(
-        request.bucket, request.key, precondition=precondition_of(request)
-    )
-    return NO_CONTENT
+    precondition = deletion_precondition(request)
+    try:
+        deletion = await face.namespace.objects.delete(
+            request.bucket,
+            request.key,
+            version=request.version(),
+            bypass=bypasses_governance(face, request, request.key),
+            precondition=precondition,
+        )
+    except NoSuchKey:
+        check_missing(face, request.bucket, request.key, precondition)
+        return NO_CONTENT
+    if deletion.version_id is None:
+        return NO_CONTENT
+    headers = [(b"x-amz-version-id", deletion.version_id.encode())]
+    if deletion.marker:
+        headers.append((b"x-amz-delete-marker", b"true"))
+    return Response(204, headers)
+
+
+def check_missing(face: Face, bucket: str, key: str, precondition: Precondition) -> None:
+    """A conditional delete found no object: as nothing is left to delete, all is well.
+
+    But a delete marker has neither ETag nor size. Raises PreconditionFailed.
+    """
+    try:
+        face.namespace.objects.stat(bucket, key)
+    except KeyDeleted:
+        if precondition != Precondition(if_match=("*",)):
+            raise PreconditionFailed(extras=(("Condition", "If-Match"),)) from None
+    except NotFound:
+        return
 
 
 async def copy_object(face: Face, request: Request) -> Response:
     source, stat = open_copy_source(face, request)
-    meta = _copied_meta(request, stat)
-    if meta is None and (source.bucket, source.key) == (request.bucket, request.key):
+    meta = _copied_meta(face, request, stat)
+    onto_itself = (source.bucket, source.key) == (request.bucket, request.key)
+    # An older version that is copied over the newest is how one goes back to it.
+    if meta is None and onto_itself and source.version_id is None:
         raise InvalidRequest(
             "This copy request is illegal because it is trying to copy an object to itself without "
             "changing the object's metadata, storage class, website redirect location or "
@@ -66,6 +97,7 @@ async def copy_object(face: Face, request: Request) -> Response:
         meta,
         precondition=precondition_of(request, dates=True),
         source_etag=stat.etag,
+        source_version=source.version_id,
         owner=request.owner,
     )
     parts = [
@@ -73,7 +105,8 @@ async def copy_object(face: Face, request: Request) -> Response:
         xml.element("ETag", f'"{made.etag}"'),
         checksum_elements(made.meta),
     ]
-    return xml_response("CopyObjectResult", parts)
+    headers = [*copied_version(stat), *made_version(made)]
+    return xml_response("CopyObjectResult", parts, headers=headers)
 
 
 def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectStat]:
@@ -82,26 +115,82 @@ def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectSt
     Raises InvalidArgument, AccessDenied, NoSuchBucket, NoSuchKey, PreconditionFailed.
     """
     source = parse_copy_source(request.headers[b"x-amz-copy-source"])
-    face.authorize(request.auth, "s3:GetObject", source.bucket, source.key)
+    action = "s3:GetObject" if source.version_id is None else "s3:GetObjectVersion"
+    face.authorize(request.auth, action, source.bucket, source.key)
     face.check_owner(source.bucket, request.headers.get(b"x-amz-source-expected-bucket-owner"))
-    check_version(source.version_id)
-    stat = face.namespace.objects.stat(source.bucket, source.key)
+    try:
+        stat = face.namespace.objects.stat(source.bucket, source.key, source.version_id)
+    except VersionIsMarker:
+        raise InvalidRequest(
+            "The source of a copy request may not specifically refer to a delete marker by "
+            "version id."
+        ) from None
     check_copy_source(request.headers, stat)
     return source, stat
 
 
-def _copied_meta(request: Request, source: ObjectStat) -> ObjectMeta | None:
+def copied_version(source: ObjectStat) -> list[Header]:
+    """Which version a copy was made of, where the source's bucket has versions."""
+    if source.version_id is None:
+        return []
+    return [(b"x-amz-copy-source-version-id", source.version_id.encode())]
+
+
+def check_target(face: Face, request: Request) -> None:
+    """If-Match and If-None-Match of CreateMultipartUpload, which promise nothing for later.
+
+    What Complete would refuse if it came now is refused before a byte is sent; Complete has
+    conditions of its own. Raises PreconditionFailed, NoSuchBucket, NoSuchKey.
+    """
+    precondition = precondition_of(request)
+    if precondition is ANY:
+        return
+    try:
+        etag = face.namespace.objects.stat(request.bucket, request.key).etag
+    except NoSuchBucket:
+        raise
+    except NotFound:
+        if precondition.if_match:
+            raise
+        return
+    if precondition.if_match and not {"*", etag} & {*precondition.if_match}:
+        raise PreconditionFailed(extras=(("Condition", "If-Match"),))
+    if {"*", etag} & {*precondition.if_none_match}:
+        raise PreconditionFailed(extras=(("Condition", "If-None-Match"),))
+
+
+def authorize_lock(face: Face, request: Request, meta: ObjectMeta) -> None:
+    """Whether the sender may lock what it uploads. Raises AccessDenied."""
+    if meta.lock_mode:
+        face.authorize(request.auth, "s3:PutObjectRetention", request.bucket, request.key)
+    if meta.legal_hold:
+        face.authorize(request.auth, "s3:PutObjectLegalHold", request.bucket, request.key)
+
+
+def _copied_meta(face: Face, request: Request, source: ObjectStat) -> ObjectMeta | None:
     """What the copy carries by the directives; None for all that the source does.
+
+    Locks stay with the version they were put on.
 
     Raises InvalidArgument, and what `meta_of` raises.
     """
     replaces_meta = _replaces(request, b"x-amz-metadata-directive")
     replaces_tags = _replaces(request, b"x-amz-tagging-directive")
     given = meta_of(request.headers)
+    locks = bool(given.lock_mode or given.legal_hold)
+    if locks:
+        authorize_lock(face, request, given)
     if not replaces_meta:
-        if not replaces_tags and not given.website_redirect:
+        if not replaces_tags and not given.website_redirect and not locks:
             return None
-        given = replace(source.meta, website_redirect=given.website_redirect, tags=given.tags)
+        given = replace(
+            source.meta,
+            website_redirect=given.website_redirect,
+            tags=given.tags,
+            lock_mode=given.lock_mode,
+            lock_until_ns=given.lock_until_ns,
+            legal_hold=given.legal_hold,
+        )
     tags = given.tags if replaces_tags else source.meta.tags
     return given if given.tags == tags else replace(given, tags=tags)
 

@@ -167,3 +167,12 @@ def bucket(s3: BaseClient) -> str:
     name = f"bucket-{next(_bucket_numbers)}"
     s3.create_bucket(Bucket=name)  # type: ignore[attr-defined]
     return name
+
+
+@pytest.fixture
+def versioned(s3: BaseClient, bucket: str) -> str:
+    """A fresh bucket that keeps versions."""
+    s3.put_bucket_versioning(  # type: ignore[attr-defined]
+        Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    return bucket
