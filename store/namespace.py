@@ -22,7 +22,7 @@ from store.events import Invalidator
 from store.files import Files
 from store.listing import Listing
 from store.objects import Objects
-from store.state import State, StoreConfig, now_ns
+from store.state import Readers, State, StoreConfig, now_ns
 from store.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,11 @@ class Namespace:
         self.listing = Listing(self._state)
         self.uploads = Uploads(self._state)
         self.files = Files(self._state)
+
+    @property
+    def readers(self) -> Readers:
+        """Who reads runs just now, for whoever moves them."""
+        return self._state.readers
 
     def set_invalidator(self, invalidator: Invalidator | None) -> None:
         """Have S3-born changes told to this mount (rule R8); None when it is unmounted."""

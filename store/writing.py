@@ -79,7 +79,8 @@ def note_runs(tx: Tx, state: State, runs: Sequence[Run]) -> None:
     """Remember new runs, and their segments where these are new."""
     for number in {segment_of(run.id) for run in runs}:
         content.note_segment(tx, _segment_row(state.chunks.segment(number)))
-    content.add_runs(tx, [(run.id, run.size, run.missing) for run in runs])
+    named = map(state.chunks.naming, runs)
+    content.add_runs(tx, [(run.id, run.size, run.missing) for run in named])
 
 
 def _segment_row(segment: Segment) -> SegmentRow:

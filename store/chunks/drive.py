@@ -59,6 +59,7 @@ class Drive:
         self.state = DriveState.OFFLINE if label is None else DriveState.ONLINE
         self.cause = cause
         self.stale = False
+        self.draining = False
         self.hung = False
         self._refused = False
         self.overdue_reads = 0
@@ -84,6 +85,11 @@ class Drive:
     @property
     def writable(self) -> bool:
         return self.state is DriveState.ONLINE
+
+    @property
+    def placeable(self) -> bool:
+        """Whether new members may come to it."""
+        return self.writable and not self.draining
 
     @property
     def readable(self) -> bool:

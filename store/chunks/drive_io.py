@@ -7,6 +7,7 @@ to the bare mount point below one that went away.
     <drive>/twofold/label                 who the drive is (label.py)
     <drive>/twofold/lock                  held by the daemon that uses the drive (flock)
     <drive>/twofold/segments/<hh>/<id>.seg  members; id in 9 hex digits, hh its last two
+    <drive>/twofold/segments/<hh>/<id>.new  drafts: members that are being rebuilt
     <drive>/twofold/meta/                 belongs to metadb
 
 Blocking, for threads. `preadv` with RWF_NOWAIT and cached handles alone may be used on the loop.
@@ -32,6 +33,8 @@ from store.chunks.types import Buffer, SegmentId
 _KEEP_SIZE = 0x01
 _PUNCH_HOLE = 0x02
 _START_WRITEBACK = 0x02  # SYNC_FILE_RANGE_WRITE
+_MEMBER = "seg"
+_DRAFT = "new"
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _OFFSET = ctypes.c_int64
@@ -71,16 +74,20 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMember:
-    """A member file found on the drive. allocated_bytes: what it takes of the file system."""
+    """A member file found on the drive. allocated_bytes: what it takes of the file system.
+
+    draft: being built, or left by a life that was building it.
+    """
 
     segment: SegmentId
     size_bytes: int
     allocated_bytes: int
+    draft: bool
 
 
-def _name(segment: SegmentId) -> str:
+def _name(segment: SegmentId, *, draft: bool = False) -> str:
     digits = f"{segment:09x}"
-    return f"{digits[-2:]}/{digits}.seg"
+    return f"{digits[-2:]}/{digits}.{_DRAFT if draft else _MEMBER}"
 
 
 class DriveIO:
@@ -130,13 +137,14 @@ class DriveIO:
 
     def write_label(self, label: Label) -> None:
         """Replace the label of the attached drive."""
-        replace_label(self._attached(self._folder).fd, label)
+        folder = self._attached(self._folder)  # Kept while its number is in use.
+        replace_label(folder.fd, label)
 
     def try_write(self) -> None:
         """Make a file and remove it, to see whether the drive can be written."""
-        folder = self._attached(self._folder).fd
-        os.close(os.open("try", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder))
-        os.unlink("try", dir_fd=folder)
+        folder = self._attached(self._folder)
+        os.close(os.open("try", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder.fd))
+        os.unlink("try", dir_fd=folder.fd)
 
     @property
     def meta_path(self) -> Path:
@@ -145,17 +153,18 @@ class DriveIO:
 
     # -- member files ------------------------------------------------------------------
 
-    def create_segment(self, segment: SegmentId, size: int) -> Handle:
-        """A new member with `size` bytes preallocated; its name is durable on return."""
+    def create_segment(self, segment: SegmentId, size: int, *, draft: bool = False) -> Handle:
+        """A new member with `size` >= 0 bytes preallocated; its name is durable on return."""
         segments = self._attached(self._segments)
-        name = _name(segment)
+        name = _name(segment, draft=draft)
         folder = name.partition("/")[0]
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700, dir_fd=segments.fd)
             os.fsync(segments.fd)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         handle = Handle(os.open(name, flags, 0o600, dir_fd=segments.fd))
-        self.allocate(handle, 0, size)
+        if size:
+            self.allocate(handle, 0, size)
         os.fsync(handle.fd)
         parent = Handle(open_directory(folder, within=segments.fd))
         os.fsync(parent.fd)
@@ -171,32 +180,44 @@ class DriveIO:
                 raise
         return Handle(os.open(_name(segment), os.O_RDONLY | os.O_CLOEXEC, dir_fd=segments.fd))
 
-    def unlink_segment(self, segment: SegmentId) -> None:
-        """Remove a member; fine when it is gone already."""
+    def finish_segment(self, segment: SegmentId) -> None:
+        """Give a draft the name of a member, durably. Its content is durable already."""
+        segments = self._attached(self._segments)
+        draft, member = _name(segment, draft=True), _name(segment)
+        os.rename(draft, member, src_dir_fd=segments.fd, dst_dir_fd=segments.fd)
+        folder = Handle(open_directory(member.partition("/")[0], within=segments.fd))
+        os.fsync(folder.fd)
+
+    def unlink_segment(self, segment: SegmentId, *, draft: bool = False) -> None:
+        """Remove a member, or the draft of one; fine when it is gone already."""
+        segments = self._attached(self._segments)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(_name(segment), dir_fd=self._attached(self._segments).fd)
+            os.unlink(_name(segment, draft=draft), dir_fd=segments.fd)
 
     def list_folders(self) -> list[str]:
         """The folders that members stand in."""
-        return os.listdir(self._attached(self._segments).fd)
+        segments = self._attached(self._segments)
+        return os.listdir(segments.fd)
 
     def list_segments(self, folder: str) -> list[StoredMember]:
         """The member files in one folder, in no order; none when it doesn't exist."""
         found: list[StoredMember] = []
+        segments = self._attached(self._segments)
         try:
-            place = Handle(open_directory(folder, within=self._attached(self._segments).fd))
+            place = Handle(open_directory(folder, within=segments.fd))
         except FileNotFoundError:
             return found
         with os.scandir(place.fd) as entries:
             for entry in entries:
                 stem, dot, suffix = entry.name.partition(".")
-                if dot and suffix == "seg" and len(stem) == 9:
+                if dot and suffix in (_MEMBER, _DRAFT) and len(stem) == 9:
                     status = entry.stat(follow_symlinks=False)
                     found.append(
                         StoredMember(
                             segment=SegmentId(int(stem, 16)),
                             size_bytes=status.st_size,
                             allocated_bytes=status.st_blocks * 512,
+                            draft=suffix == _DRAFT,
                         )
                     )
         return found

@@ -28,4 +28,14 @@ class FragmentDamaged:
     shard: int
 
 
-ChunkEvent = DriveChanged | FragmentDamaged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FragmentUnread:
+    """A fragment could not be read from a drive that is in use: a bad sector, a file gone."""
+
+    drive: DriveId
+    run: RunId
+    stripe: int
+    shard: int
+
+
+ChunkEvent = DriveChanged | FragmentDamaged | FragmentUnread

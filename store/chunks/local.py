@@ -22,6 +22,7 @@ from store.chunks.drive import Drive
 from store.chunks.errors import BelowWriteQuorum
 from store.chunks.events import ChunkEvent, DriveChanged
 from store.chunks.geometry import member_range, write_quorum
+from store.chunks.members import Members
 from store.chunks.placement import Placement
 from store.chunks.pool import Pool
 from store.chunks.read import Reader
@@ -54,15 +55,18 @@ class LocalChunks:
     ) -> None:
         self.pool = pool
         self._config = config or ChunkConfig()
-        self._on_event = on_event
+        self._listeners = [on_event]
         pool.use(self._config)
         store = bytes.fromhex(pool.store)
         self._placement = Placement(pool, self._config)
         self._reclaimer = Reclaimer(pool, self._config)
         self._writer = Writer(store, self._placement, self._reclaimer, self._config)
-        self._reader = Reader(store, pool, self._placement.segments, self._config, self._on_event)
+        self._reader = Reader(store, pool, self._placement.segments, self._config, self._tell)
+        self.members = Members(store, pool, self._placement, self._config)
+        self.naming = self.members.naming
         self.read_nowait = self._reader.read_nowait
         self.read = self._reader.read
+        self.forget_damage = self._reader.forget_damage
         for drive in pool.drives:
             drive.on_change = self._drive_changed
 
@@ -153,9 +157,10 @@ class LocalChunks:
         else:
             self._placement.drive_left(drive)
         nursery = self._writer.nursery
-        if drive.state is DriveState.FENCED and nursery is not None:
+        lost = drive.state in (DriveState.FENCED, DriveState.OFFLINE)
+        if lost and nursery is not None:
             nursery.start_soon(self._raise_epoch, drive.id)
-        self._on_event(
+        self._tell(
             DriveChanged(
                 drive=drive.id,
                 path=str(drive.io.path),
@@ -165,10 +170,23 @@ class LocalChunks:
             )
         )
 
-    async def _raise_epoch(self, fenced: DriveId) -> None:
-        """Tell the other drives that one was fenced, so that it is stale when it returns."""
+    @property
+    def stripe_count(self) -> int:
+        """How many stripes were written on somebody's behalf so far."""
+        return self._writer.stripe_count
+
+    def listen(self, listener: Callable[[ChunkEvent], None]) -> None:
+        """Have `listener` told of every event, too. On the loop; it must not block."""
+        self._listeners.append(listener)
+
+    def _tell(self, event: ChunkEvent) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    async def _raise_epoch(self, lost: DriveId) -> None:
+        """Tell the other drives that one was lost, so that it is stale when it returns."""
         try:
-            await self.pool.raise_epoch(leave_out=fenced)
+            await self.pool.raise_epoch(leave_out=lost)
         except BelowWriteQuorum:
             log.error("no drive is left to be told of the new epoch")
 

@@ -54,6 +54,7 @@ class Placement:
         self._small = Lane()
         self._large = Lane()
         self._handed_out: dict[SegmentId, float] = {}
+        self._drafted: set[SegmentId] = set()
         self._turn = 0
         self._highest_id = 0
 
@@ -93,12 +94,16 @@ class Placement:
 
     def drive_came(self) -> None:
         """One more drive is ONLINE: seal what was opened with fewer than there are now (A3)."""
-        count = sum(drive.writable for drive in self._pool.drives)
+        count = sum(drive.placeable for drive in self._pool.drives)
         best = choose_shards(count, self._pool.parity)
         for found in list(self.open.values()):
             if (found.segment.k, found.segment.m) != best:
                 found.sealed = True
                 self.on_sealed(found)
+
+    def is_drafted(self, segment: SegmentId) -> bool:
+        """Whether members of it are being created just now."""
+        return segment in self._drafted
 
     # -- opening -----------------------------------------------------------------------
 
@@ -123,6 +128,7 @@ class Placement:
         while True:
             drives = self._choose()
             segment = await self._draft(drives)
+            self._drafted.add(segment.id)
             scarcest = min(drive.free_bytes for drive in drives)
             limit = max(_SMALLEST_SEGMENT_BYTES, min(self._config.segment_bytes, scarcest // 4))
             step = min(growth_step(drives), limit)
@@ -138,6 +144,7 @@ class Placement:
                     drive.note_hung("create")
                 else:
                     drive.note_write_error(result.error)
+            self._drafted.discard(segment.id)
             if len(handles) == len(drives) and all(drive.writable for drive in drives):
                 return self._register(segment, drives, tuple(handles), limit, step)
             # The drives that failed aren't ONLINE any more, so this ends. Members left behind
@@ -182,7 +189,7 @@ class Placement:
     def _choose(self) -> tuple[Drive, ...]:
         """The drives of the next segment, in shard order. Raises NoSpace, BelowWriteQuorum."""
         drives = self._pool.drives
-        writable = [drive for drive in drives if drive.writable]
+        writable = [drive for drive in drives if drive.placeable]
         needed = 1 if len(drives) == 1 or self._config.allow_single_copy else 2
         if len(writable) < needed:
             full = sum(drive.state is DriveState.FULL for drive in drives)

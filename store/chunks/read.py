@@ -15,7 +15,7 @@ its buffer, so that buffer is not returned.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,7 +27,7 @@ from store.chunks.config import ChunkConfig
 from store.chunks.drive import Drive
 from store.chunks.drive_io import Handle
 from store.chunks.errors import Unrecoverable
-from store.chunks.events import ChunkEvent, FragmentDamaged
+from store.chunks.events import ChunkEvent, FragmentDamaged, FragmentUnread
 from store.chunks.fragment import identity, verify_blocks, verify_header
 from store.chunks.geometry import HEADER_BYTES, Window, windows
 from store.chunks.pool import Pool
@@ -284,16 +284,32 @@ class Reader:
                 continue  # Known not to be there.
             if fetch.verdict in (Verdict.DAMAGED, Verdict.SHORT):
                 self._note_damage(drive, (run.id, fetch.window.index, fetch.shard))
+            elif fetch.verdict is Verdict.FAILED and drive.prompt:
+                self._note_unread(drive, (run.id, fetch.window.index, fetch.shard))
+
+    def forget_damage(self, places: Iterable[Place]) -> None:
+        """These fragments were written anew: damage there would be news again."""
+        for place in places:
+            self._damaged.pop(place, None)
 
     def _note_damage(self, drive: Drive, place: Place) -> None:
+        if self._is_news(place):
+            drive.damaged_fragments += 1
+            run, stripe, shard = place
+            self._report(FragmentDamaged(drive=drive.id, run=run, stripe=stripe, shard=shard))
+
+    def _note_unread(self, drive: Drive, place: Place) -> None:
+        if self._is_news(place):
+            run, stripe, shard = place
+            self._report(FragmentUnread(drive=drive.id, run=run, stripe=stripe, shard=shard))
+
+    def _is_news(self, place: Place) -> bool:
         if place in self._damaged:
-            return
+            return False
         if len(self._damaged) >= _MAX_DAMAGED:
             del self._damaged[next(iter(self._damaged))]
         self._damaged[place] = None
-        drive.damaged_fragments += 1
-        run, stripe, shard = place
-        self._report(FragmentDamaged(drive=drive.id, run=run, stripe=stripe, shard=shard))
+        return True
 
     def fetch(
         self, read: ReadCall, handle: Handle, segment: Segment, run: Run, fetch: Fetch

@@ -147,8 +147,8 @@ class Reclaimer:
         def sweep_folder(drive: Drive, folder: str) -> None:
             for stored in drive.io.list_segments(folder):
                 segment = segments.get(stored.segment)
-                if segment is None or drive.id not in segment.members:
-                    drive.io.unlink_segment(stored.segment)
+                if segment is None or drive.id not in segment.members or stored.draft:
+                    drive.io.unlink_segment(stored.segment, draft=stored.draft)
                     continue
                 runs = named.get(segment.id, ())
                 if (usage := usages.get(segment.id)) is None:

@@ -16,7 +16,7 @@ Concurrency: one trio loop; every method may be called from any task of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NewType, Protocol
 
@@ -65,6 +65,11 @@ class Segment:
     m: int
     stripe_size: int
     members: tuple[DriveId, ...]
+
+    def moved_to(self, drives: Mapping[int, DriveId]) -> Segment:
+        """The same segment with these shards on other drives."""
+        members = [drives.get(shard, member) for shard, member in enumerate(self.members)]
+        return replace(self, members=tuple(members))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +191,13 @@ class ChunkStore(Protocol):
 
         All adopted segments are sealed (C1: places that a dead daemon may have written to are
         never used again). Member files of unknown segments are removed.
+        """
+        ...
+
+    def naming(self, run: Run) -> Run:
+        """`run` as it is to be remembered: called in the transaction that names it.
+
+        Its segment may have been healed since it was handed out, without it.
         """
         ...
 

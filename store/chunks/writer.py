@@ -54,6 +54,7 @@ class Writer:
     ) -> None:
         self.placement = placement
         self.stripe_bytes = config.stripe_bytes
+        self.stripe_count = 0
         self.nursery: trio.Nursery | None = None
         self._store = store
         self._reclaimer = reclaimer
@@ -78,6 +79,7 @@ class Writer:
 
     def start(self, found: OpenSegment, stripe: Stripe) -> None:
         """Write an admitted stripe in the background."""
+        self.stripe_count += 1
         self.service().start_soon(self._write, found, stripe)
 
     async def _write(self, found: OpenSegment, stripe: Stripe) -> None:

@@ -66,9 +66,9 @@ class FaultyIO(DriveIO):
         self._meet("try_write")
         super().try_write()
 
-    def create_segment(self, segment: SegmentId, size: int) -> Handle:
+    def create_segment(self, segment: SegmentId, size: int, *, draft: bool = False) -> Handle:
         self._meet("create")
-        return super().create_segment(segment, size)
+        return super().create_segment(segment, size, draft=draft)
 
     def write(self, handle: Handle, buffers: Sequence[Buffer], offset: int) -> None:
         self._meet("write")

@@ -93,5 +93,8 @@ async def test_a_bare_mount_point_is_never_written_to(rig: OpenRig, mounts: list
         image = mounts[1].with_suffix(".img")
         mount("mount", "-o", "loop", image, mounts[1])
         await opened.probe()
+        # It was left out of an epoch meanwhile.
+        assert opened.chunks.status()[1].state is DriveState.READ_ONLY
+        await opened.chunks.pool.rejoin(opened.chunks.pool.drives[1])
         assert opened.chunks.status()[1].state is DriveState.ONLINE
         assert await get(opened.chunks, await put(opened.chunks, body)) == body
