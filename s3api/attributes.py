@@ -59,21 +59,20 @@ def _parts_element(request: Request, meta: ObjectMeta) -> str:
     )
     asked = request.text(b"x-amz-max-parts") or str(_PARTS_PAGE)
     limit = min(parse_count("x-amz-max-parts", asked), _PARTS_PAGE)
-    numbers = meta.part_numbers or list(range(1, len(meta.part_sizes) + 1))
+    count = len(meta.part_sizes)
     algorithm = next(iter(meta.checksums), "")
-    behind = [index for index, number in enumerate(numbers) if number > after]
-    page = behind[:limit]
+    page = range(after, min(after + limit, count))
     parts = [
-        f"<Part>{xml.element('PartNumber', numbers[index])}"
+        f"<Part>{xml.element('PartNumber', index + 1)}"
         f"{xml.element('Size', meta.part_sizes[index])}"
         f"{_checksum_of_part(meta, algorithm, index)}</Part>"
         for index in page
     ]
     return (
-        f"<ObjectParts>{xml.element('PartsCount', len(numbers))}"
+        f"<ObjectParts>{xml.element('PartsCount', count)}"
         f"{xml.element('PartNumberMarker', after)}"
-        f"{xml.element('NextPartNumberMarker', numbers[page[-1]] if page else 0)}"
-        f"{xml.element('MaxParts', limit)}{xml.flag('IsTruncated', len(page) < len(behind))}"
+        f"{xml.element('NextPartNumberMarker', page.stop if page else 0)}"
+        f"{xml.element('MaxParts', limit)}{xml.flag('IsTruncated', after + limit < count)}"
         f"{''.join(parts)}</ObjectParts>"
     )
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from s3api import checksums
 from s3api.body import open_part
+from s3api.copydigests import CopyDigests
 from s3api.errors import InvalidRequest
 from s3api.face import Face
 from s3api.metadata import checksum_headers, meta_of
@@ -108,6 +109,7 @@ async def upload_part_copy(face: Face, request: Request) -> Response:
         start,
         stop,
         source_etag=stat.etag,
+        digester=CopyDigests(face.digest_limiter, algorithm_of(upload)),
         source_version=source.version_id,
     )
     parts = [

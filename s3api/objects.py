@@ -93,7 +93,7 @@ def _select(request: Request, stat: ObjectStat) -> _Selection:
         return _Selection(304, kept, 0, 0)
     ranged = incoming.get(b"range")
     part_number = query.get("partNumber")
-    wants_checksum = incoming.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED"
+    wants_checksum = _wants_checksum(incoming.get(b"x-amz-checksum-mode"))
     if part_number:
         if ranged is not None:
             raise InvalidRequest("Cannot specify both Range header and partNumber query parameter")
@@ -101,10 +101,19 @@ def _select(request: Request, stat: ObjectStat) -> _Selection:
     if ranged is not None and range_applies(incoming.get(b"if-range"), stat):
         chosen = parse_range(ranged.decode("latin-1"), stat.size)
         if chosen is not None:
+            if wants_checksum and chosen == (0, stat.size):
+                headers += checksum_headers(meta.checksums, meta.checksum_type or "FULL_OBJECT")
             return _partial(stat, headers, *chosen)
     if wants_checksum:
         headers += checksum_headers(meta.checksums, meta.checksum_type or "FULL_OBJECT")
     return _Selection(200, headers, 0, stat.size)
+
+
+def _wants_checksum(mode: bytes | None) -> bool:
+    """Raises InvalidRequest."""
+    if mode is not None and mode.upper() != b"ENABLED":
+        raise InvalidRequest("Value for x-amz-checksum-mode header is invalid.")
+    return mode is not None
 
 
 def _partial(stat: ObjectStat, headers: list[Header], start: int, stop: int) -> _Selection:
@@ -127,13 +136,12 @@ def _select_part(
         if stat.size == 0:
             return _Selection(200, headers, 0, 0)
         return _partial(stat, headers, 0, stat.size)
-    numbers = stat.meta.part_numbers or range(1, len(sizes) + 1)
-    if number not in numbers:
+    if number > len(sizes):
         raise InvalidPartNumber(
             extras=(("PartNumberRequested", part_number), ("ActualPartCount", str(len(sizes))))
         )
-    index = numbers.index(number)
-    stop = sum(sizes[: index + 1])
+    index = number - 1
+    stop = sum(sizes[:number])
     if wants_checksum and stat.meta.part_checksums:
         algorithm = next(iter(stat.meta.checksums))
         checksums = {algorithm: stat.meta.part_checksums[index]}

@@ -14,7 +14,9 @@ from msgspec.structs import replace
 from s3api import xml
 from s3api.attributes import checksum_elements
 from s3api.body import open_body
+from s3api.checksums import COMPOSITE, find_algorithm
 from s3api.conditions import check_copy_source, deletion_precondition, precondition_of
+from s3api.copydigests import checksum_of
 from s3api.errors import InvalidArgument, InvalidRequest, PreconditionFailed
 from s3api.face import Face
 from s3api.httpstream import Header
@@ -91,12 +93,14 @@ async def copy_object(face: Face, request: Request) -> Response:
             "changing the object's metadata, storage class, website redirect location or "
             "encryption attributes."
         )
+    checksums = await _asked_checksum(face, request, source, stat)
     made = await face.namespace.objects.copy(
         (source.bucket, source.key),
         (request.bucket, request.key),
         meta,
         precondition=precondition_of(request, dates=True),
         source_etag=stat.etag,
+        checksums=checksums,
         source_version=source.version_id,
         owner=request.owner,
     )
@@ -107,6 +111,25 @@ async def copy_object(face: Face, request: Request) -> Response:
     ]
     headers = [*copied_version(stat), *made_version(made)]
     return xml_response("CopyObjectResult", parts, headers=headers)
+
+
+async def _asked_checksum(
+    face: Face, request: Request, source: CopySource, stat: ObjectStat
+) -> dict[str, str] | None:
+    """The checksum that the copy is to have instead of its source's: None if none was asked for.
+
+    Raises InvalidRequest.
+    """
+    name = request.text(b"x-amz-checksum-algorithm")
+    if not name:
+        return None
+    algorithm = find_algorithm(name)
+    known = stat.meta.checksums.get(algorithm.name)
+    if known is None or stat.meta.checksum_type == COMPOSITE:
+        # The copy itself is refused if this is not the object whose conditions were checked.
+        reader = face.namespace.objects.open(source.bucket, source.key, source.version_id)
+        known = await checksum_of(reader, algorithm, face.digest_limiter)
+    return {algorithm.name: known}
 
 
 def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectStat]:

@@ -15,7 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from metadb import content, inodes
-from metadb.records import InodeId
+from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
 from store import locks, tree
 from store.deletion import delete, delete_batch
@@ -110,20 +110,26 @@ class Objects:
         *,
         source_etag: str,
         source_version: str | None = None,
+        checksums: dict[str, str] | None = None,
         precondition: Precondition = ANY,
         owner: str = "",
     ) -> ObjectStat:
         """Publish the source's bytes under the target, by reference: no byte moves.
 
         meta None: the source's, but for its retention. source_etag: the ETag its conditions were
-        evaluated on. Raises PreconditionFailed when the source changed since, and like `stat` and
-        `put`.
+        evaluated on. checksums: of the whole object, None for those the source has. Raises
+        PreconditionFailed when the source changed since, and like `stat` and `put`.
         """
         state = self._state
+
+        def publish_copy(tx: Tx) -> tuple[Found, Told]:
+            old = find(tx, state, *source, source_version).row
+            if old.etag != source_etag:
+                raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
+            return _copy(tx, state, old, target, _copied(old, meta, checksums), precondition)
+
         with translated(target[1]):
-            found, told = state.engine.transact(
-                _copy, state, source, source_version, target, meta, source_etag, precondition
-            )
+            found, told = state.engine.transact(publish_copy)
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
         return stat_of(target[1], *found)
@@ -299,31 +305,32 @@ def _put(
     return Found(row, said(rules, row.version_id)), told
 
 
+def _copied(old: InodeRow, meta: ObjectMeta | None, checksums: dict[str, str] | None) -> ObjectMeta:
+    """What a copy carries: the given headers, and what is known of the source's bytes."""
+    kept = locks.without_lock(decode_meta(old.meta))
+    if checksums is not None:
+        kept = replace(kept, checksums=checksums, checksum_type="FULL_OBJECT", part_checksums=[])
+    if meta is None:
+        return kept
+    return replace(
+        meta,
+        checksums=kept.checksums,
+        checksum_type=kept.checksum_type,
+        part_sizes=kept.part_sizes,
+        part_checksums=kept.part_checksums,
+    )
+
+
 def _copy(
     tx: Tx,
     state: State,
-    source: tuple[str, str],
-    source_version: str | None,
+    old: InodeRow,
     target: tuple[str, str],
-    meta: ObjectMeta | None,
-    source_etag: str,
+    meta: ObjectMeta,
     precondition: Precondition,
 ) -> tuple[Found, Told]:
-    old = find(tx, state, *source, source_version).row
-    if old.etag != source_etag:
-        raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
     bucket = tree.bucket_id(tx, target[0])
-    kept = locks.without_lock(decode_meta(old.meta))
-    if meta is not None:
-        kept = replace(
-            meta,
-            checksums=kept.checksums,
-            checksum_type=kept.checksum_type,
-            part_sizes=kept.part_sizes,
-            part_numbers=kept.part_numbers,
-            part_checksums=kept.part_checksums,
-        )
-    row = new_object(tx, state, bucket, state.numbers.take(tx), kept)._replace(
+    row = new_object(tx, state, bucket, state.numbers.take(tx), meta)._replace(
         size=old.size, etag=old.etag
     )
     # The content first: publishing over the source itself takes the old inode away.

@@ -114,7 +114,6 @@ def _meta_of_new_content(rules: Rules, meta: str | None, now: int) -> str | None
         checksums={},
         checksum_type="",
         part_sizes=[],
-        part_numbers=[],
         part_checksums=[],
     )
     return encode_meta(locks.retained(rules, kept, now))

@@ -23,8 +23,8 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     user: x-amz-meta-* names (lower case, without the prefix) and values.
     checksums: algorithm as S3 writes it ("CRC32", "CRC64NVME", ...) to its base64 value.
     checksum_type: "FULL_OBJECT", "COMPOSITE" or "".
-    part_sizes: bytes of each part of a multipart object, in order; empty for others.
-    part_numbers: their numbers, only when they are not 1, 2, 3 ...
+    part_sizes: bytes of each part of a multipart object, in order; empty for others. Its parts are
+        numbered from 1, whatever numbers they were uploaded under.
     part_checksums: the parts' values of the object's checksum algorithm, in order; may be empty.
     lock_mode: "GOVERNANCE", "COMPLIANCE" or ""; lock_until_ns: when that retention ends.
     """
@@ -42,7 +42,6 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     checksums: dict[str, str] = {}
     checksum_type: str = ""
     part_sizes: list[int] = []
-    part_numbers: list[int] = []
     part_checksums: list[str] = []
     lock_mode: str = ""
     lock_until_ns: int = 0
@@ -95,6 +94,18 @@ class Body(Protocol):
 
         Nothing is published before this returned.
         """
+        ...
+
+
+class Digester(Protocol):
+    """Digests of bytes that the store reads for itself: a copied part's."""
+
+    async def update(self, pieces: Sequence[Buffer]) -> None:
+        """The next pieces, in order; the computing is done off the loop."""
+        ...
+
+    def finish(self) -> Digests:
+        """After the last piece."""
         ...
 
 

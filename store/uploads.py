@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from metadb import content, inodes, uploads
 from metadb.records import InodeId, InodeRow, PartRow, UploadRow
 from metadb.statements import Tx
-from store import locks, reading, tree
+from store import locks, partcopies, tree
 from store.buckets import drop_upload
 from store.errors import (
     InvalidArgument,
@@ -37,7 +37,7 @@ from store.translate import translated
 from store.types import (
     ANY,
     Body,
-    Buffer,
+    Digester,
     Digests,
     ObjectMeta,
     ObjectStat,
@@ -84,10 +84,7 @@ class Uploads:
         and whatever the body raises.
         """
         state = self._state
-        if not 1 <= number <= PARTS_MAX:
-            raise InvalidArgument(number, "part numbers are 1 to 10,000")
-        if body.size is not None and body.size > PART_BYTES_MAX:
-            raise TooLarge(body.size)
+        _check_part(number, body.size or 0)
         state.engine.read(_precheck, state, bucket, key, upload_id, body.size or 0)
         inode = state.new_inode()
         written = await write_body(state, body, inode, inline_max_bytes=-1)
@@ -96,9 +93,7 @@ class Uploads:
             upload = _upload(tx, bucket, key, upload_id)
             row = _new_part(tx, state, upload, inode, written.size)
             put_content(tx, state, inode, written)
-            part = _set_part(tx, state, upload, number, row, written.digests)
-            check_quota(tx, state, upload.bucket, rules_of(tx, state, upload.bucket))
-            return part
+            return _end_part(tx, state, upload, number, row, written.digests)
 
         with translated(key):
             part = state.engine.transact(store)
@@ -116,12 +111,13 @@ class Uploads:
         stop: int,
         *,
         source_etag: str,
+        digester: Digester,
         source_version: str | None = None,
     ) -> Part:
         """Bytes [start, stop) of another object, or a version of it, as a part.
 
-        The bytes are read once for their MD5 and written anew. Raises like `put_part`, NoSuchKey,
-        PreconditionFailed when the source changed, InvalidArgument for a range outside of it.
+        The bytes are read for their digests and shared, not written anew. Raises like `put_part`,
+        NoSuchKey, PreconditionFailed when the source changed, InvalidArgument for a range outside.
         """
         state = self._state
         (row, _), snapshot = state.engine.read(snapshot_of, state, *source, source_version)
@@ -129,10 +125,29 @@ class Uploads:
             raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
         if not 0 <= start <= stop <= row.size:
             raise InvalidArgument(f"{start}-{stop}", "the source is shorter")
+        _check_part(number, stop - start)
+        state.engine.read(_precheck, state, bucket, key, upload_id, stop - start)
+        inode = state.new_inode()
+
+        def store(tx: Tx, digests: Digests) -> PartRow | None:
+            upload = _upload(tx, bucket, key, upload_id)
+            extents = partcopies.shared_extents(tx, row, start, stop)
+            if extents is None:
+                return None
+            part = _new_part(tx, state, upload, inode, stop - start)
+            content.add_extents(tx, inode, extents)
+            return _end_part(tx, state, upload, number, part, digests)
+
         token = state.readers.begin()
         try:
-            body = _CopiedBody(state, snapshot, start, stop)
-            return await self.put_part(bucket, key, upload_id, number, body)
+            digests = await partcopies.digest(state, snapshot, start, stop, digester)
+            with translated(key):
+                made = state.engine.transact(store, digests)
+            if made is None:
+                body = partcopies.CopiedBody(state, snapshot, start, stop, digests)
+                return await self.put_part(bucket, key, upload_id, number, body)
+            await state.engine.barrier()
+            return _told_part(made)
         finally:
             state.readers.end(token)
 
@@ -227,36 +242,8 @@ class Uploads:
             else:
                 if len(rows) <= limit:
                     break
-        more = len(entries) > limit
+        more = len(entries) > limit > 0
         return UploadPage(entries=entries[:limit], next=marks[limit - 1] if more else None)
-
-
-class _CopiedBody:
-    """A `Body` read from another object's content."""
-
-    def __init__(self, state: State, snapshot: reading.Content, start: int, stop: int) -> None:
-        self.size: int | None = stop - start
-        self._state = state
-        self._content = snapshot
-        self._position = start
-        self._stop = stop
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._waiting: list[Buffer] = []
-
-    async def next(self) -> Buffer | None:
-        if not self._waiting:
-            end = min(self._stop, self._position + reading.WINDOW_BYTES)
-            if end == self._position:
-                return None
-            self._waiting = await reading.read(self._state, self._content, self._position, end)
-            self._waiting.reverse()
-            self._position = end
-        piece = self._waiting.pop()
-        self._md5.update(piece)
-        return piece
-
-    async def finish(self) -> Digests:
-        return Digests(md5=self._md5.hexdigest(), checksums={})
 
 
 def _create(tx: Tx, state: State, bucket: str, key: str, meta: ObjectMeta, owner: str) -> str:
@@ -278,6 +265,13 @@ def _upload(tx: Tx, bucket: str, key: str, upload_id: str) -> UploadRow:
     return row
 
 
+def _check_part(number: int, size: int) -> None:
+    if not 1 <= number <= PARTS_MAX:
+        raise InvalidArgument(number, "part numbers are 1 to 10,000")
+    if size > PART_BYTES_MAX:
+        raise TooLarge(size)
+
+
 def _precheck(tx: Tx, state: State, bucket: str, key: str, upload_id: str, size: int) -> None:
     """Refuse a part that is bound to fail before its bytes are received."""
     upload = _upload(tx, bucket, key, upload_id)
@@ -293,7 +287,7 @@ def _new_part(tx: Tx, state: State, upload: UploadRow, inode: InodeId, size: int
     return row
 
 
-def _set_part(
+def _end_part(
     tx: Tx, state: State, upload: UploadRow, number: int, row: InodeRow, digests: Digests
 ) -> PartRow:
     old = uploads.part_of(tx, upload.id, number)
@@ -302,6 +296,7 @@ def _set_part(
     checksums = " ".join(f"{name}:{value}" for name, value in digests.checksums.items())
     part = PartRow(upload.id, number, row.id, row.size, digests.md5, checksums, row.stored_ns)
     uploads.set_part(tx, part)
+    check_quota(tx, state, upload.bucket, rules_of(tx, state, upload.bucket))
     return part
 
 
@@ -325,7 +320,6 @@ def _complete(
         checksums=checksums,
         checksum_type=checksum_type if checksums else "",
         part_sizes=[part.size for part in parts],
-        part_numbers=_numbers(parts),
         part_checksums=_part_checksums(parts, checksums),
     )
     row = new_object(tx, state, upload.bucket, state.numbers.take(tx), meta)._replace(
@@ -371,7 +365,7 @@ def _claimed(tx: Tx, upload_id: str, claims: Sequence[PartClaim]) -> list[PartRo
         if part is None or part.etag != claim.etag:
             raise InvalidPart(claim.number)
         known = _checksums(part)
-        if any(known.get(name, value) != value for name, value in claim.checksums.items()):
+        if any(known.get(name) != value for name, value in claim.checksums.items()):
             raise InvalidPart(claim.number, "the checksum differs")
         parts.append(part)
     for part in parts[:-1]:
@@ -380,11 +374,6 @@ def _claimed(tx: Tx, upload_id: str, claims: Sequence[PartClaim]) -> list[PartRo
     if sum(part.size for part in parts) > OBJECT_BYTES_MAX:
         raise TooLarge(upload_id)
     return parts
-
-
-def _numbers(parts: Sequence[PartRow]) -> list[int]:
-    numbers = [part.number for part in parts]
-    return [] if numbers == list(range(1, len(parts) + 1)) else numbers
 
 
 def _part_checksums(parts: Sequence[PartRow], checksums: dict[str, str]) -> list[str]:

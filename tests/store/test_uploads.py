@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,7 +16,7 @@ from store.errors import (
     PartTooSmall,
     PreconditionFailed,
 )
-from store.types import ObjectMeta, PartClaim, Precondition
+from store.types import Buffer, Digests, ObjectMeta, PartClaim, Precondition
 from tests.store.bodies import BytesBody
 from tests.store.conftest import Opened, until
 from tests.store.test_objects import get, put
@@ -26,6 +27,20 @@ META = ObjectMeta(content_type="x/y")
 
 def part_bytes(number: int, size: int) -> bytes:
     return random.Random(number).randbytes(size)
+
+
+class Md5Digester:
+    """What the face computes of a copied part."""
+
+    def __init__(self) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    async def update(self, pieces: Sequence[Buffer]) -> None:
+        for piece in pieces:
+            self._md5.update(piece)
+
+    def finish(self) -> Digests:
+        return Digests(md5=self._md5.hexdigest(), checksums={})
 
 
 async def start(opened: Opened, sizes: list[int]) -> tuple[str, list[PartClaim]]:
@@ -61,7 +76,7 @@ async def test_parts_are_replaced_and_unclaimed_ones_given_back(opened: Opened) 
     claim = PartClaim(number=3, etag=new.etag, checksums={})
     await uploads.complete("box", "k/big", upload_id, [claims[1], claim])
     assert await get(opened, "k/big") == part_bytes(2, BIG) + b"new"
-    assert opened.namespace.objects.stat("box", "k/big").meta.part_numbers == [2, 3]
+    assert opened.namespace.objects.stat("box", "k/big").meta.part_sizes == [BIG, 3]
     await until(lambda: len(opened.chunks.run_ids) == 2)
 
 
@@ -118,9 +133,19 @@ async def test_a_part_can_be_a_range_of_another_object(opened: Opened) -> None:
     etag = await put(opened, "source", value)
     upload_id, _ = await start(opened, [])
     uploads = opened.namespace.uploads
+    before = set(opened.chunks.run_ids)
     part = await uploads.copy_part(
-        "box", "k/big", upload_id, 1, ("box", "source"), 100, 100 + BIG, source_etag=etag
+        "box",
+        "k/big",
+        upload_id,
+        1,
+        ("box", "source"),
+        100,
+        100 + BIG,
+        source_etag=etag,
+        digester=Md5Digester(),
     )
+    assert set(opened.chunks.run_ids) == before
     assert part.etag == hashlib.md5(value[100 : 100 + BIG], usedforsecurity=False).hexdigest()
     await uploads.complete(
         "box", "k/big", upload_id, [PartClaim(number=1, etag=part.etag, checksums={})]
@@ -128,8 +153,49 @@ async def test_a_part_can_be_a_range_of_another_object(opened: Opened) -> None:
     assert await get(opened, "k/big") == value[100 : 100 + BIG]
     with pytest.raises(PreconditionFailed):
         await uploads.copy_part(
-            "box", "k/big", upload_id, 1, ("box", "source"), 0, 1, source_etag="old"
+            "box",
+            "k/big",
+            upload_id,
+            1,
+            ("box", "source"),
+            0,
+            1,
+            source_etag="old",
+            digester=Md5Digester(),
         )
+
+
+@pytest.mark.parametrize("size", [6 << 20, 100])
+async def test_a_copied_part_has_its_bytes_if_the_source_goes_meanwhile(
+    opened: Opened, size: int
+) -> None:
+    value = random.Random(8).randbytes(size)
+    etag = await put(opened, "source", value)
+    upload_id, _ = await start(opened, [])
+    uploads = opened.namespace.uploads
+
+    class Deleting(Md5Digester):
+        async def update(self, pieces: Sequence[Buffer]) -> None:
+            await super().update(pieces)
+            await opened.namespace.objects.delete("box", "source")
+
+    part = await uploads.copy_part(
+        "box",
+        "k/big",
+        upload_id,
+        1,
+        ("box", "source"),
+        0,
+        size,
+        source_etag=etag,
+        digester=Deleting(),
+    )
+    await uploads.complete(
+        "box", "k/big", upload_id, [PartClaim(number=1, etag=part.etag, checksums={})]
+    )
+    assert await get(opened, "k/big") == value
+    await opened.namespace.objects.delete("box", "k/big")
+    await until(lambda: not opened.chunks.run_ids)
 
 
 async def test_uploads_are_listed_by_key_then_time_in_pages(opened: Opened) -> None:
