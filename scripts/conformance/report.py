@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from groups import GROUPS
+from place import CACHE
 
 SCHEMES = ("http", "https")
 OTHER_THAN = {"http": "tls", "https": "http"}
@@ -25,6 +26,7 @@ OTHER_THAN = {"http": "tls", "https": "http"}
 TIERS = {1: "core", 2: "protection", 3: "access lists", 4: "other services"}
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "CONFORMANCE.md"
 REASONS = Path(__file__).with_name("reasons.toml")
+CLIENTS = CACHE / "results" / "clients.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,19 @@ class Run:
     def failures(self) -> Iterator[Case]:
         """All that did not pass whole, skipped ones among them."""
         return (case for case in self.cases if case.outcome != "passed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """What a client did over a scheme. outcome: passed, failed or absent (error says why)."""
+
+    name: str
+    scheme: str
+    did: str
+    outcome: str
+    version: str
+    error: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
