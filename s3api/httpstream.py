@@ -35,7 +35,25 @@ class BodyMalformed(BodyError):
     """The chunked transfer coding is broken."""
 
 
-class RequestStream(Protocol):
+class BodySource(Protocol):
+    """What an upload comes from: the body of a request, or the file in a form.
+
+    headers: what is said of it, names in lower case. content_length: None where nobody said.
+    """
+
+    headers: list[Header]
+    content_length: int | None
+
+    async def receive_body(self) -> bytes | memoryview | None:
+        """The next piece, never empty, or None at the end (then always None)."""
+        ...
+
+    async def receive_body_into(self, buffer: memoryview) -> int:
+        """Receive 1..len(buffer) bytes into `buffer`; 0 at the end, as receive_body."""
+        ...
+
+
+class RequestStream(BodySource, Protocol):
     """One request and its response.
 
     method: upper case. raw_path: the path of the target, byte for byte, undecoded. query_string:

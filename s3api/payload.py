@@ -30,10 +30,10 @@ from s3api.chunked import STREAMING_MODES, AwsChunkedDecoder
 from s3api.claims import AuthContext, PayloadMode
 from s3api.httpstream import (
     BodyMalformed,
+    BodySource,
     BodyStalled,
     ClientDisconnected,
     Piece,
-    RequestStream,
 )
 from s3api.promises import BodyDigests, BodyProof, parse_promises
 from s3api.refusals import (
@@ -55,7 +55,7 @@ class Payload:
 
     def __init__(
         self,
-        stream: RequestStream,
+        stream: BodySource,
         decoder: AwsChunkedDecoder | None,
         size_bytes: int | None,
         digests: BodyDigests,
@@ -173,7 +173,7 @@ class Payload:
 
 
 def open_payload(
-    stream: RequestStream,
+    stream: BodySource,
     auth: AuthContext,
     *,
     default: Algorithm | None = None,

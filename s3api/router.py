@@ -15,6 +15,7 @@ from s3api import (
     completion,
     cors,
     deletes,
+    forms,
     listing,
     locks,
     multipart,
@@ -87,6 +88,8 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     (_B, "GET", "acl"): Operation("GetBucketAcl", "s3:GetBucketAcl", buckets.get_bucket_acl),
     (_B, "PUT", "acl"): Operation("PutBucketAcl", "s3:PutBucketAcl", buckets.put_bucket_acl),
     **SETTINGS,
+    # Who asks is known only when the form's fields have been read.
+    (_B, "POST", ""): Operation("PostObject", NO_ACTION, forms.post_object),
     (_B, "POST", "delete"): Operation("DeleteObjects", "s3:DeleteObject", deletes.delete_objects),
     (_O, "GET", ""): Operation("GetObject", "s3:GetObject", objects.get_object, hot=True),
     (_O, "HEAD", ""): Operation("HeadObject", "s3:GetObject", objects.head_object, hot=True),

@@ -121,7 +121,7 @@ class Verifier:
         caller's to check. A form without signature fields is anonymous. Raises AuthError.
         """
         if "signature" in fields or "awsaccesskeyid" in fields:
-            raise UnsupportedSignature()
+            return self._prove_form_version_2(fields)
         if not any(f"x-amz-{name}" in fields for name in ("signature", "credential", "algorithm")):
             return AuthContext(access_key="")
         if fields.get("x-amz-algorithm") != signing.ALGORITHM:
@@ -149,6 +149,27 @@ class Verifier:
             seed_signature=signature,
             signing_key=key,
         )
+
+    def _prove_form_version_2(self, fields: Mapping[str, str]) -> AuthContext:
+        access_key, proof = fields.get("awsaccesskeyid", ""), fields.get("signature", "")
+        policy = fields.get("policy", "")
+        if not access_key or not proof or not policy:
+            raise InvalidArgument(
+                "A signed form must contain the fields 'AWSAccessKeyId', 'policy' and 'signature'."
+            )
+        claim = Claim(
+            access_key=access_key,
+            date="",
+            region="",
+            scope="",
+            session_token=fields.get("x-amz-security-token", "").encode(),
+        )
+        credential = self._find(claim)
+        _check_token(claim, credential)
+        expected = sigv2.signature(credential.secret_key, policy.encode())
+        if not hmac.compare_digest(expected, proof.encode()):
+            raise SignatureDoesNotMatch(extras=(("AWSAccessKeyId", access_key),))
+        return AuthContext(access_key=access_key, account=credential.account)
 
     def _check_scope(self, claim: Claim, malformed: Malformed) -> Credential:
         """Check date and region of the scope; returns the credential to prove the claim with."""

@@ -395,6 +395,8 @@ def test_signed_policy_is_accepted_and_forged_one_refused(verifier: Verifier) ->
     changed = fields["x-amz-credential"].replace("ROOT", "LOOT")
     with pytest.raises(InvalidAccessKeyId):
         verifier.authenticate_policy({**fields, "x-amz-credential": changed}, NOW_S)
-    with pytest.raises(UnsupportedSignature):
+    with pytest.raises(InvalidArgument):
         verifier.authenticate_policy({"signature": "x", "awsaccesskeyid": "y"}, NOW_S)
+    with pytest.raises(UnsupportedSignature):
+        verifier.authenticate_policy({**fields, "x-amz-algorithm": "AWS4-ECDSA"}, NOW_S)
     assert verifier.authenticate_policy({"key": "k"}, NOW_S).anonymous
