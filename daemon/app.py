@@ -30,7 +30,7 @@ import trio
 from daemon import VERSION
 from daemon.config import control_socket, root_key_file
 from daemon.console import create_console, serve_console
-from daemon.control import serve_control
+from daemon.control import MOUNT, serve_control
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
 from daemon.mounting import Mount
@@ -116,7 +116,7 @@ class Daemon:
         self._restart_count = 0
         self._store: OpenStore | None = None
         self._server: http1.HttpServer | None = None
-        self._mount = Mount(settings.mount, settings.stop.deadline_s)
+        self._mount = Mount(settings.mount, settings.stop.deadline_s, control_socket(settings))
         self._s3_urls: list[str] = []
         self._console_urls: list[str] = []
 
@@ -149,7 +149,7 @@ class Daemon:
             restarts=self._restart_count,
             s3_endpoints=self._s3_urls,
             console_urls=self._console_urls,
-            mount=MountReport(path=self._settings.mount.path, state=self._mount.state),
+            mount=MountReport(path=self._mount.path, state=self._mount.state),
             s3_connections=0 if statistics is None else statistics.connection_count,
             s3_requests=0 if statistics is None else statistics.request_count,
             pool=None if store is None else pool_report(store),
@@ -158,7 +158,7 @@ class Daemon:
     async def _serve_control(self) -> None:
         path = control_socket(self._settings)
         try:
-            await serve_control(path, self.report)
+            await serve_control(path, self.report, {MOUNT: self._mount.talk})
         except OSError as error:
             raise StartError(f"{path}: can't be the control socket: {error.strerror}") from error
 

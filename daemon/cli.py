@@ -1,4 +1,4 @@
-"""The `twofold` command: init, serve, status.
+"""The `twofold` command: init, serve, status, mount, umount.
 
 Every error is one clear sentence on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or
 configuration, 3 no daemon is running. Commands import what they need when they run, so that
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -199,6 +200,74 @@ def status(
         from daemon.welcome import status_text
 
         print(status_text(report))
+
+
+@app.command
+def mount(
+    config: str,
+    directory: str,
+    /,
+    *,
+    options: Annotated[list[str] | None, Parameter(name=["-o", "--options"], negative="")] = None,
+) -> None:
+    """Mount the running daemon's store at a folder, as mount -t fuse.twofold does. Takes root.
+
+    Parameters
+    ----------
+    config:
+        The daemon's configuration file, or twofold for /etc/twofold/twofold.toml.
+    directory:
+        An existing folder.
+    options:
+        With commas: ro, nosuid, nodev, noexec, noatime, subdir=BUCKET/PREFIX, allow_other,
+        uid=N, gid=N, uidmap=STORED:SHOWN:COUNT, gidmap=STORED:SHOWN:COUNT.
+    """
+    from daemon.mounter import mount_store
+    from daemon.mountoptions import OptionsError, parse_options
+
+    try:
+        request = parse_options(",".join(options or []))
+    except OptionsError as error:
+        _fail(EXIT_USAGE, str(error))
+    _change_mounts(partial(mount_store, config, directory, request))
+
+
+@app.command
+def umount(
+    directory: str,
+    /,
+    *,
+    lazy: Annotated[bool, Parameter(name=["--lazy", "-l"], negative="")] = False,
+) -> None:
+    """Unmount what mount -t fuse.twofold or twofold mount has mounted. Takes root.
+
+    Parameters
+    ----------
+    directory:
+        Where it is mounted.
+    lazy:
+        Take it away now, although it is in use; who has files open there keeps them.
+    """
+    from daemon.mounter import unmount_store
+
+    _change_mounts(partial(unmount_store, directory, lazily=lazy, by_umount=False))
+
+
+def _change_mounts(change: Callable[[], None]) -> None:
+    from daemon.config import ConfigError
+    from daemon.control import NoDaemon
+    from daemon.mounter import MountError
+
+    if os.geteuid() != 0:
+        _fail(EXIT_FAILED, "only root can mount and unmount here")
+    try:
+        change()
+    except ConfigError as error:
+        _fail(EXIT_USAGE, *error.faults)
+    except NoDaemon as error:
+        _fail(EXIT_NO_DAEMON, str(error))
+    except MountError as error:
+        _fail(EXIT_FAILED, str(error))
 
 
 def _fail(code: int, *sentences: str) -> NoReturn:

@@ -1,8 +1,8 @@
 """The control socket: how commands on this machine ask the running daemon.
 
-A Unix stream socket of mode 0600. The client sends one line, `status`, and reads one JSON
-document to the end of the stream. The asking side is plain blocking sockets, so that a command
-is quick to start.
+A Unix stream socket of mode 0600. The client sends one line: for `status` it reads one JSON
+document to the end of the stream, other words begin a talk (`mount`: daemon/mountwire.py). The
+asking side is plain blocking sockets, so that a command is quick to start.
 Concurrency: each connection in a task of its own, a few at once, each with a deadline.
 """
 
@@ -11,20 +11,30 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from daemon.report import Report
 
+if TYPE_CHECKING:
+    import trio
+
 log = logging.getLogger(__name__)
 
 STATUS = b"status"
+MOUNT = b"mount"
 _LINE_BYTES_MAX = 256
 _ASK_TIMEOUT_S = 10.0
 _SERVE_TIMEOUT_S = 5.0
 _CONNECTIONS_MAX = 16
+
+
+Talk = Callable[["trio.SocketStream"], Awaitable[None]]
+"""What follows a word, to its end; it keeps its own deadlines."""
 
 
 class NoDaemon(Exception):
@@ -33,27 +43,45 @@ class NoDaemon(Exception):
 
 def ask_status(path: Path) -> Report:
     """The report of the daemon behind `path`. Raises NoDaemon."""
+    with asking(path, _ASK_TIMEOUT_S), connect(path, _ASK_TIMEOUT_S) as peer:
+        peer.sendall(STATUS + b"\n")
+        with peer.makefile("rb") as answer:
+            return msgspec.json.decode(answer.read(), type=Report)
+
+
+def connect(path: Path, timeout_s: float) -> socket.socket:
+    """A connection to the daemon behind `path`. Raises OSError."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-            peer.settimeout(_ASK_TIMEOUT_S)
-            peer.connect(os.fspath(path))
-            peer.sendall(STATUS + b"\n")
-            with peer.makefile("rb") as answer:
-                return msgspec.json.decode(answer.read(), type=Report)
+        peer.settimeout(timeout_s)
+        peer.connect(os.fspath(path))
+    except OSError:
+        peer.close()
+        raise
+    return peer
+
+
+@contextmanager
+def asking(path: Path, timeout_s: float) -> Iterator[None]:
+    """What goes wrong with the connection while this is entered comes out as NoDaemon."""
+    try:
+        yield
     except (FileNotFoundError, ConnectionRefusedError):
         raise NoDaemon(f"no daemon is running: nobody listens at {path}") from None
     except PermissionError:
         raise NoDaemon(f"the daemon at {path} does not let this user ask it") from None
     except TimeoutError:
-        raise NoDaemon(
-            f"the daemon at {path} gave no answer within {_ASK_TIMEOUT_S:.0f} s"
-        ) from None
+        raise NoDaemon(f"the daemon at {path} gave no answer within {timeout_s:.0f} s") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise NoDaemon(f"the daemon at {path} can't be asked: {error}") from None
 
 
-async def serve_control(path: Path, report: Callable[[], Report]) -> None:
+async def serve_control(
+    path: Path, report: Callable[[], Report], talks: Mapping[bytes, Talk] | None = None
+) -> None:
     """Answer on the socket at `path` until cancelled. Raises OSError when it can't be made.
+
+    talks: by the words that begin them.
 
     The caller holds the lock of the state folder, so a socket that is there is a dead one's.
     """
@@ -64,15 +92,20 @@ async def serve_control(path: Path, report: Callable[[], Report]) -> None:
 
     async def answer(stream: trio.SocketStream) -> None:
         async with limiter:
-            with trio.move_on_after(_SERVE_TIMEOUT_S):
-                try:
-                    if await _receive_line(stream) == STATUS:
+            try:
+                word = b""
+                with trio.move_on_after(_SERVE_TIMEOUT_S):
+                    word = await _receive_line(stream)
+                    if word == STATUS:
                         await stream.send_all(msgspec.json.encode(report()) + b"\n")
-                except trio.BrokenResourceError:
-                    return  # The asker is gone; nobody is left to tell.
-                except Exception:
-                    # A question must not take the store down with it.
-                    log.exception("the status could not be told")
+                talk = (talks or {}).get(word)
+                if talk is not None:
+                    await talk(stream)
+            except trio.BrokenResourceError:
+                return  # The asker is gone; nobody is left to tell.
+            except Exception:
+                # A question must not take the store down with it.
+                log.exception("the question %r was not answered", word)
 
     async def _receive_line(stream: trio.SocketStream) -> bytes:
         line = b""

@@ -15,6 +15,7 @@ umount(2); fuse_session_mount(3) on /dev/fd/N, which leaves unmounting to others
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ class MountOptions:
         return flags
 
 
+OnBegun = Callable[[str], None]
 OnStop = Callable[[Sequence[Mounted]], None]
 
 
@@ -88,10 +90,13 @@ async def serve_mount(
     namespace: Namespace,
     options: MountOptions,
     *,
+    on_begun: OnBegun | None = None,
     on_stop: OnStop | None = None,
-    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Mount, report the device once requests are answered, serve until cancelled or unmounted.
+    """Mount, report started once requests are answered, serve until cancelled or unmounted.
+
+    on_begun: told the device in the mount table, just before that.
 
     Cancelled, it publishes what is open, unmounts (lazily where the mount is busy) and closes,
     within the time that the options give; `on_stop` is told first what was mounted where.
@@ -116,7 +121,9 @@ async def serve_mount(
             if not operations.initialized.is_set():
                 raise MountFailed(f"the kernel did not begin to use {path} within {_INIT_S:.0f} s")
             session.start()
-            task_status.started(device)
+            if on_begun is not None:
+                on_begun(device)
+            task_status.started()
             await session.ended.wait()
             log.warning("%s was unmounted from outside", path)
             await operations.let_go()
@@ -135,6 +142,8 @@ async def _begin(operations: Operations, options: MountOptions, path: str) -> st
     try:
         await trio.to_thread.run_sync(pyfuse3.init, operations, place, options.as_flags())
     except RuntimeError as error:
+        if options.descriptor is not None:
+            os.close(options.descriptor)
         raise MountFailed(f"can't mount at {path}: {error}") from error
     if options.descriptor is not None:
         return options.device
