@@ -21,7 +21,7 @@ from __future__ import annotations
 import trio
 
 from metadb import content, inodes
-from metadb.records import InodeRow
+from metadb.records import InodeId, InodeRow
 from store import reading
 from store.chunks.types import Buffer, Owner
 from store.digests import RunningMd5
@@ -60,7 +60,7 @@ class Draft:
         self._edits = 0
         # The version id published last since the file was opened or closed, "" for none.
         self._transient: str | None = ""
-        self._reservation = Reservation(state, row.bucket)
+        self._reservation = Reservation(state, row)
         self._turn = trio.Lock()
 
     # -- reading -----------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Draft:
             if self._md5 is not None and self._md5.full:
                 await self._md5.room()
             size = max(self.size, offset + len(piece))
-            self._reservation.cover(size, self._published_size)
+            self._reservation.cover(size, self._published_size, self._transient)
             self._absorb_inline()
             overlay.put(offset, piece)
             self.size = size
@@ -169,7 +169,7 @@ class Draft:
             raise TooLarge(size)
         if size == self.size:
             return
-        self._reservation.cover(size, self._published_size)
+        self._reservation.cover(size, self._published_size, self._transient)
         self._absorb_inline()
         if size < self.size:
             self._overlay.cut(size)
@@ -183,6 +183,11 @@ class Draft:
     def closed(self) -> None:
         """A program closed the file: its next publication makes a version of its own."""
         self._transient = ""
+
+    def moved(self, bucket: InodeId) -> None:
+        """It has another name, and with it another version id."""
+        self._transient = ""
+        self._reservation.move(bucket)
 
     def touched(self, mtime_ns: int) -> None:
         """The modification time was set by hand: publication must not set it back."""
@@ -350,7 +355,6 @@ class Draft:
         state.unsynced.extend(publication.runs)
         self._transient = row.version_id
         self._reservation.release()
-        self._reservation.bucket = row.bucket
         unused = [log for log in self._logs if log.runs is None]
         self.dirty = False
         self._published_size = self.size

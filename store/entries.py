@@ -33,9 +33,10 @@ from store.errors import (
     NotDirectory,
 )
 from store.names import BODY, component_of
-from store.rules import OFF, rules_of
+from store.rules import OFF, check_quota, rules_of
 from store.state import State
 from store.tree import Place
+from store.types import DEFAULT_META, encode_meta
 
 PERMISSION_BITS = 0o7777
 
@@ -167,10 +168,21 @@ def make_node(
         row = row._replace(target=target, size=len(target))
         what = "symlink"
     elif stat.S_ISREG(mode):
-        version_id = versions.new_id(rules_of(tx, state, row.bucket), now)
-        row = row._replace(etag=EMPTY_MD5, content_version=1, version_id=version_id)
+        row = _empty_object(tx, state, spot.place, row, now)
     new_leaf(tx, state, directory, spot, row, what)
     return row
+
+
+def _empty_object(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> InodeRow:
+    rules = rules_of(tx, state, row.bucket)
+    key = versions.key_of(tx, rules, row.bucket, place)
+    versions.make_room(tx, state, rules, row.bucket, key)
+    return row._replace(
+        etag=EMPTY_MD5,
+        content_version=1,
+        version_id=versions.new_id(rules, now),
+        meta=encode_meta(locks.retained(rules, DEFAULT_META, now)),
+    )
 
 
 def make_directory(
@@ -232,6 +244,7 @@ def _with_free_id(tx: Tx, state: State, row: InodeRow, place: Place, now: int) -
     versions.make_room(tx, state, rules, row.bucket, key)
     version_id = versions.new_id(rules, now)
     inodes.set_version(tx, row.id, version_id)
+    check_quota(tx, state, row.bucket, rules)
     return row._replace(version_id=version_id)
 
 

@@ -201,7 +201,11 @@ class Files:
         draft = self._drafts.get(self._engine.read(_lookup, parent, name).id)
         if draft is not None:
             await draft.publish()
-        self._transact(renames.rename, parent, name, new_parent, new_name, flags, now_ns())
+        moved = self._transact(renames.rename, parent, name, new_parent, new_name, flags, now_ns())
+        for inode, bucket in moved:
+            draft = self._drafts.get(inode)
+            if draft is not None:
+                draft.moved(bucket)
 
     # -- opening -----------------------------------------------------------------------
 

@@ -61,8 +61,7 @@ def publish(
         return None
     note_runs(tx, state, publication.runs)
     rules = rules_of(tx, state, row.bucket)
-    own = rules.lock is None and row.version_id == publication.transient
-    if rules.versioning != OFF and row.etag is not None and not own:
+    if rules.versioning != OFF and not versions.is_own(rules, row, publication.transient):
         versions.keep_before_change(tx, state, rules, row)
     if publication.inline is None:
         _put_extents(tx, row, publication)

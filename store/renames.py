@@ -36,10 +36,10 @@ from store.errors import (
 from store.names import alias_of, check_length, split_key
 from store.preconditions import check
 from store.resolve import is_object, visible
-from store.rules import OFF, check_quota, rules_of
+from store.rules import OFF, bounded, check_grown, rules_of
 from store.state import State, now_ns
 from store.told import Told
-from store.types import Precondition
+from store.types import Precondition, decode_meta, encode_meta
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -54,8 +54,11 @@ def rename(
     new_name: bytes,
     flags: int,
     now: int,
-) -> None:
-    """Raises what `Files.rename` raises."""
+) -> list[tuple[InodeId, InodeId]]:
+    """Returns the leaves that moved, each with the bucket it is in now.
+
+    Raises what `Files.rename` raises.
+    """
     if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
         raise InvalidArgument(flags, "flags")
     if ROOT in (parent, new_parent):
@@ -70,16 +73,19 @@ def rename(
     if flags == RENAME_EXCHANGE and replaced is None:
         raise NoSuchEntry(new_name)
     if replaced is not None and replaced.id == row.id:
-        return  # Two names of one inode: POSIX has both stay.
+        return []  # Two names of one inode: POSIX has both stay.
     if row.bucket != new_directory.bucket:
         _check_may_leave(row)
-    for moved in (row, replaced):
-        if moved is not None:
-            _check_free(tx, state, moved, now)
+    for affected in (row, replaced):
+        if affected is not None:
+            _check_free(tx, state, affected, now)
+    before = bounded(tx, state, row.bucket, new_directory.bucket)
     if stat.S_ISDIR(row.mode):
         _check_not_below(tx, row.id, new_parent)
+    moved = [(row.id, new_directory.bucket)]
     if flags == RENAME_EXCHANGE:
         assert replaced is not None
+        moved.append((replaced.id, row.bucket))
         _exchange(tx, state, source, row, target, replaced, now)
     elif stat.S_ISDIR(row.mode):
         _move_directory(tx, state, source, row, target, replaced, now)
@@ -87,6 +93,8 @@ def rename(
         _move_leaf(tx, state, source, row, target, replaced, now)
     for directory in (old_directory, new_directory):
         settle(tx, directory)
+    check_grown(tx, state, before)
+    return moved
 
 
 def _target_spot(tx: Tx, row: InodeRow, directory: InodeRow, name: bytes) -> Spot:
@@ -149,10 +157,8 @@ def _move_leaf(
     else:
         dentries.repoint(tx, target.parent, target.component, row.id)
     inodes.touch(tx, target.parent, now)
-    arrive(tx, state, row, directory.bucket, target.place, replaced, now)
-    _moved(tx, row, target, now)
-    if row.bucket != directory.bucket:
-        check_quota(tx, state, directory.bucket, rules_of(tx, state, directory.bucket))
+    version_id = arrive(tx, state, row, directory.bucket, target.place, replaced, now)
+    _moved(tx, row, target, version_id, now)
 
 
 def leave(
@@ -180,17 +186,27 @@ def arrive(
     place: tree.Place,
     replaced: InodeRow | None,
     now: int,
-) -> None:
-    """The inode has got the name at `place`, maybe from `replaced`: a new version of that key."""
+) -> str | None:
+    """The inode has got the name at `place`, maybe from `replaced`: a new version of that key.
+
+    Returns its version id.
+    """
     rules = rules_of(tx, state, bucket)
     key = versions.key_of(tx, rules, bucket, place)
     if replaced is not None:
         versions.retire(tx, state, rules, bucket, key, replaced, now)
-    if is_object(row):
-        versions.make_room(tx, state, rules, bucket, key)
-        version_id = versions.new_id(rules, now)
-        if version_id != row.version_id:
-            inodes.set_version(tx, row.id, version_id)
+    if not is_object(row):
+        return None
+    versions.make_room(tx, state, rules, bucket, key)
+    version_id = versions.new_id(rules, now)
+    if version_id != row.version_id:
+        inodes.set_version(tx, row.id, version_id)
+    if row.meta is not None or rules.lock is not None:
+        old = decode_meta(row.meta)
+        meta = locks.retained(rules, locks.without_lock(old), now)
+        if meta != old:
+            inodes.set_meta(tx, row.id, encode_meta(meta), now)
+    return version_id
 
 
 def _move_directory(
@@ -211,8 +227,10 @@ def _move_directory(
     rules = rules_of(tx, state, row.bucket)
     if rules.versioning != OFF:
         old, new = _path(tx, row.bucket, source), _path(tx, row.bucket, target)
+        versions.check_may_move(tx, rules, row.bucket, old, new)
         version_rows.move_below(tx, row.bucket, old, new)
         if twin is not None:
+            locks.check_free(rules, twin, source.component, now)
             leave(tx, state, twin, source.place, now)
     names = _take(tx, source)
     _put(tx, target, names, now)
@@ -221,7 +239,7 @@ def _move_directory(
     inodes.add_nlink(tx, source.parent, -1, now)
     inodes.add_nlink(tx, target.parent, 1, now)
     settle(tx, row)
-    _moved(tx, row, target, now)
+    _moved(tx, row, target, None, now)
 
 
 def _exchange(
@@ -233,7 +251,7 @@ def _exchange(
             raise InvalidName(one.component)
     if row.bucket != its_row.bucket:
         _check_may_leave(its_row)
-    _exchange_history(tx, state, one, row, other, its_row, now)
+    ids = _exchange_history(tx, state, one, row, other, its_row, now)
     names, its_names = _take(tx, one), _take(tx, other)
     _put(tx, other, names, now)
     _put(tx, one, its_names, now)
@@ -241,14 +259,14 @@ def _exchange(
     difference = stat.S_ISDIR(its_row.mode) - stat.S_ISDIR(row.mode)
     inodes.add_nlink(tx, one.parent, difference, now)
     inodes.add_nlink(tx, other.parent, -difference, now)
-    _moved(tx, row, other, now)
-    _moved(tx, its_row, one, now)
+    _moved(tx, row, other, ids[0], now)
+    _moved(tx, its_row, one, ids[1], now)
 
 
 def _exchange_history(
     tx: Tx, state: State, one: Spot, row: InodeRow, other: Spot, its_row: InodeRow, now: int
-) -> None:
-    """What versions are told of an exchange, before it is done.
+) -> list[str | None]:
+    """What versions are told of an exchange, before it is done. Returns the new version ids.
 
     Raises CrossBucket where a directory's history would have to go along: programs then do without.
     """
@@ -258,11 +276,10 @@ def _exchange_history(
         if stat.S_ISDIR(moved.mode):
             raise CrossBucket(moved.id)
         leave(tx, state, moved, spot.place, now, marker=not is_object(to))
-    for moved, bucket, place in (
-        (row, its_row.bucket, other.place),
-        (its_row, row.bucket, one.place),
-    ):
-        arrive(tx, state, moved, bucket, place, None, now)
+    return [
+        arrive(tx, state, row, its_row.bucket, other.place, None, now),
+        arrive(tx, state, its_row, row.bucket, one.place, None, now),
+    ]
 
 
 def _path(tx: Tx, bucket: InodeId, spot: Spot) -> bytes:
@@ -294,7 +311,7 @@ def _insert(
     dentries.insert(tx, DentryRow(parent, component + suffix, number, alias_of(component)))
 
 
-def _moved(tx: Tx, row: InodeRow, target: Spot, now: int) -> None:
+def _moved(tx: Tx, row: InodeRow, target: Spot, version_id: str | None, now: int) -> None:
     """The inode's own share: its change time, and its bucket if it came from another."""
     directory = inodes.get(tx, target.parent)
     assert directory is not None
@@ -302,7 +319,7 @@ def _moved(tx: Tx, row: InodeRow, target: Spot, now: int) -> None:
         inodes.set_bucket(tx, row.id, directory.bucket, now)
     else:
         inodes.set_ctime(tx, row.id, now)
-    tree.note(tx, "rename", directory.bucket, target.place, row.id, now)
+    tree.note(tx, "rename", directory.bucket, target.place, row.id, now, version_id)
 
 
 def rename_object(
@@ -342,6 +359,8 @@ def rename_object(
     told.leaf(tx, state, to, replaced)
     if made is not None:
         told.directory(made)
+    before = bounded(tx, state, number)
     _move_leaf(tx, state, Spot(*place, False), row, Spot(*to, False), replaced, now)
+    check_grown(tx, state, before)
     for gone in tree.prune(tx, state, place.parent, now):
         told.directory(gone)

@@ -7,43 +7,75 @@ Concurrency: one trio loop, no await.
 
 from __future__ import annotations
 
-from metadb.records import InodeId
+from metadb import inodes
+from metadb.records import InodeId, InodeRow
+from metadb.statements import Tx
+from store import versions
 from store.rules import OFF, check_quota, rules_of
 from store.state import State
 
 
 class Reservation:
-    """Of one draft. bucket: where the file is; it may move between two publications."""
+    """Of one draft."""
 
-    __slots__ = ("_bytes", "_state", "bucket")
+    __slots__ = ("_bucket", "_bytes", "_inode", "_size", "_state")
 
-    def __init__(self, state: State, bucket: InodeId) -> None:
-        self.bucket = bucket
+    def __init__(self, state: State, row: InodeRow) -> None:
         self._state = state
+        self._inode = row.id
+        self._bucket = row.bucket
         self._bytes = 0
+        # The size that was covered last; -1 where there is none.
+        self._size = -1
 
-    def cover(self, size: int, published_size: int) -> None:
-        """The file is going to be `size` bytes. Raises QuotaExceeded."""
+    def cover(self, size: int, published_size: int, transient: str | None) -> None:
+        """The file is going to be `size` bytes. Raises QuotaExceeded.
+
+        transient: as in `publication.Publication`.
+        """
+        if size == self._size:
+            return
         state = self._state
-        rules = state.rules.get(self.bucket) or state.engine.read(rules_of, state, self.bucket)
-        # Where versions are kept, what is published stays beside what comes.
-        replaced = published_size if rules.versioning == OFF else 0
-        wanted = max(0, size - replaced)
+        rules = state.rules.get(self._bucket) or state.engine.read(rules_of, state, self._bucket)
+        if rules.quota_bytes is not None:
+            wanted = state.engine.read(self._growth, size, transient)
+        else:
+            # For a quota that comes later. Where versions are kept, what is published may stay.
+            wanted = size if rules.versioning != OFF else size - published_size
+        self._set(max(0, wanted))
+        self._size = size
+
+    def _growth(self, tx: Tx, size: int, transient: str | None) -> int:
+        """Raises QuotaExceeded."""
+        rules = rules_of(tx, self._state, self._bucket)
+        row = inodes.get(tx, self._inode)
+        assert row is not None, self._inode
+        # What has no name will not be published, but takes room while it is open.
+        wanted = versions.growth(rules, row, transient, size) if row.nlink else size
         if wanted > self._bytes:
-            state.engine.read(check_quota, state, self.bucket, rules, wanted - self._bytes)
-        self._set(wanted)
+            check_quota(tx, self._state, self._bucket, rules, wanted - self._bytes)
+        return wanted
 
     def release(self) -> None:
         """It was published, or given up."""
         self._set(0)
+        self._size = -1
+
+    def move(self, bucket: InodeId) -> None:
+        """The file has been renamed: what is set aside is so in this bucket from now on."""
+        reserved = self._bytes
+        self._set(0)
+        self._bucket = bucket
+        self._set(reserved)
+        self._size = -1
 
     def _set(self, wanted: int) -> None:
         if wanted == self._bytes:
             return
         reserved = self._state.reserved
-        left = reserved.get(self.bucket, 0) + wanted - self._bytes
+        left = reserved.get(self._bucket, 0) + wanted - self._bytes
         self._bytes = wanted
         if left:
-            reserved[self.bucket] = left
+            reserved[self._bucket] = left
         else:
-            reserved.pop(self.bucket, None)
+            reserved.pop(self._bucket, None)

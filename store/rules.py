@@ -76,6 +76,22 @@ def said(rules: Rules, version_id: str | None) -> str | None:
     return NULL_VERSION if version_id is None else version_id
 
 
+def bounded(tx: Tx, state: State, *asked: InodeId) -> dict[InodeId, int]:
+    """Those of the buckets that have a quota, and the bytes they hold now."""
+    return {
+        bucket: buckets.usage_of(tx, bucket)[0]
+        for bucket in asked
+        if rules_of(tx, state, bucket).quota_bytes is not None
+    }
+
+
+def check_grown(tx: Tx, state: State, before: dict[InodeId, int]) -> None:
+    """Raises QuotaExceeded for one that grew since `bounded` and holds more than it may."""
+    for bucket, held in before.items():
+        if buckets.usage_of(tx, bucket)[0] > held:
+            check_quota(tx, state, bucket, rules_of(tx, state, bucket))
+
+
 def check_quota(tx: Tx, state: State, bucket: InodeId, rules: Rules, more: int = 0) -> None:
     """Raises QuotaExceeded when the bucket, with `more` bytes, holds more than it may.
 

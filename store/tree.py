@@ -159,6 +159,8 @@ def drop_link(tx: Tx, state: State, row: InodeRow, now: int) -> None:
         inodes.set_nlink(tx, row.id, row.nlink - 1, now)
     elif state.is_held(row.id):
         inodes.set_nlink(tx, row.id, 0, now)
+        # Of no bucket from now on: what nobody can name again doesn't count for its quota.
+        inodes.set_bucket(tx, row.id, InodeId(0), now)
         inodes.add_orphan(tx, row.id)
         state.nameless.add(row.id)
     else:
@@ -185,7 +187,8 @@ def erase_nameless(tx: Tx, state: State, numbers: Sequence[InodeId]) -> None:
         if state.is_held(number):
             continue
         row = inodes.get(tx, number)
-        if row is not None and row.nlink == 0:
+        # The inode of a version has no name either, but a bucket.
+        if row is not None and row.nlink == 0 and not row.bucket:
             erase_orphan(tx, state, number)
 
 

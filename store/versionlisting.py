@@ -47,9 +47,10 @@ class VersionWalk:
         wanted = limit + 1
         self._batch = min(_BATCH_MAX, wanted)
         position = after[0].encode(errors="surrogateescape")
-        if after[1]:
+        common = self._common(position)
+        if after[1] and common is None and position.startswith(self._prefix):
             await self._rest_of_key(position, after[1], wanted)
-        elif self._common(position) == position:
+        elif common == position:
             position += PAST
         await self._merge(position, wanted)
         entries = self._found[:limit]
@@ -81,6 +82,7 @@ class VersionWalk:
         history: list[VersionEntryRow] = []
         more_currents = more_history = True
         last = b""  # The key of the entry added last: only a key's first is its latest.
+        given: tuple[bytes, str | None] = b"", None  # The current object added last.
         after, first = position, max(position + b"\0" * bool(position), self._prefix)
         below: int | None = None  # History goes on within the key `first`.
         while len(self._found) < wanted:
@@ -88,6 +90,8 @@ class VersionWalk:
                 currents = await self._walk(self._bucket, self._prefix, after, self._batch)
                 more_currents = len(currents) == self._batch
                 currents.reverse()
+                # Anew, and after them: what was replaced meanwhile is there twice, never missing.
+                history, more_history = [], True
             if not history and more_history:
                 history = self._history(first, below)
                 more_history = len(history) == self._batch
@@ -108,12 +112,15 @@ class VersionWalk:
                 below = None
                 continue
             if key == current:
-                self._found.append(_current(currents.pop()))
+                stat = currents.pop()
+                given = key, stat.version_id
+                self._found.append(_current(stat))
                 after = key
             else:
                 row = history.pop()
-                self._found.append(_entry(row, latest=key != last))
                 first, below = row.key, row.sequence
+                if (row.key, row.version_id) != given:
+                    self._found.append(_entry(row, latest=key != last))
             last = key
 
     def _history(self, first: bytes, below: int | None) -> list[VersionEntryRow]:

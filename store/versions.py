@@ -19,10 +19,17 @@ from __future__ import annotations
 import secrets
 
 from metadb import content, dentries, inodes, versions
-from metadb.records import InodeId, InodeRow, VersionRow
+from metadb.records import InodeId, InodeRow, VersionEntryRow, VersionRow
 from metadb.statements import Tx
 from store import tree
-from store.errors import KeyDeleted, NoSuchKey, NoSuchVersion, StoreError, VersionIsMarker
+from store.errors import (
+    CrossBucket,
+    KeyDeleted,
+    NoSuchKey,
+    NoSuchVersion,
+    StoreError,
+    VersionIsMarker,
+)
 from store.names import check_length, split_key
 from store.resolve import is_object, visible
 from store.rules import ENABLED, NULL_VERSION, OFF, SUSPENDED, said
@@ -31,7 +38,8 @@ from store.told import Told
 from store.tree import Place
 from store.types import Deletion
 
-_NAMES_MAX = 1000
+# Versions left at a directory's new path that its rename compares with its own.
+_MERGED_MAX = 1000
 
 
 def new_id(rules: Rules, now: int) -> str | None:
@@ -97,12 +105,32 @@ def _is_kept(rules: Rules, old: InodeRow) -> bool:
     )
 
 
+def is_own(rules: Rules, row: InodeRow, transient: str | None) -> bool:
+    """Whether what `row` holds is what an open session published itself, under the same rules.
+
+    transient: the version id that the session published last, "" for none.
+    """
+    return (
+        rules.lock is None
+        and row.version_id == transient
+        and (rules.versioning == ENABLED) == (row.version_id is not None)
+    )
+
+
+def growth(rules: Rules, row: InodeRow, transient: str | None, size: int) -> int:
+    """How much more the bucket holds once the session has published `size` bytes."""
+    kept = is_object(row) and _is_kept(rules, row) and not is_own(rules, row, transient)
+    return size - row.size + (row.nlink * row.size if kept else 0)
+
+
 def keep_before_change(tx: Tx, state: State, rules: Rules, row: InodeRow) -> None:
     """What `row` holds, or the version id it goes by, is about to change under all its names."""
-    limit = _NAMES_MAX if row.nlink > 1 else 1
-    for entry in dentries.of_inode(tx, row.id, limit):
+    kept = is_object(row) and _is_kept(rules, row)
+    if not kept and rules.versioning != SUSPENDED:
+        return
+    for entry in dentries.of_inode(tx, row.id, row.nlink):
         key = tree.key_of(tx, row.bucket, Place(entry.parent, entry.name)).encode()
-        if _is_kept(rules, row):
+        if kept:
             keep_copy(tx, state, row.bucket, key, row)
         make_room(tx, state, rules, row.bucket, key)
 
@@ -183,6 +211,32 @@ def restore_newest(tx: Tx, state: State, bucket: InodeId, key: bytes, now: int, 
     told.leaf(tx, state, place, None)
     if made is not None:
         told.directory(made)
+
+
+def check_may_move(tx: Tx, rules: Rules, bucket: InodeId, old: bytes, new: bytes) -> None:
+    """Raises CrossBucket where the history below a directory can't go along to its new path.
+
+    It can't where object lock keeps versions under their keys, nor where a version id would then
+    occur twice under a key: history may have been left at the new path. After EXDEV programs copy
+    and delete file by file. old, new: what the keys below start with.
+    """
+    if rules.lock is not None and _below(tx, bucket, old, 1):
+        raise CrossBucket(old)
+    there = _below(tx, bucket, new, _MERGED_MAX + 1)
+    if len(there) > _MERGED_MAX:
+        raise CrossBucket(new)
+    for row in there:
+        key = old + row.key[len(new) :]
+        place = tree.find(tx, bucket, key.split(b"/"))
+        leaf = None if place is None else dentries.stat(tx, place.parent, place.name)
+        if leaf is not None and is_object(leaf) and leaf.version_id == row.version_id:
+            raise CrossBucket(new)
+        if versions.find(tx, bucket, key, row.version_id) is not None:
+            raise CrossBucket(new)
+
+
+def _below(tx: Tx, bucket: InodeId, prefix: bytes, limit: int) -> list[VersionEntryRow]:
+    return [row for row in versions.page(tx, bucket, prefix, limit) if row.key.startswith(prefix)]
 
 
 def key_of(tx: Tx, rules: Rules, bucket: InodeId, place: Place) -> bytes:

@@ -1,7 +1,8 @@
 """Extended attributes, and the S3 metadata that shows among them (rule R11).
 
     user.s3.meta.<k>   x-amz-meta-<k>        user.s3.tag.<k>   the tag <k>
-    user.mime_type     Content-Type          user.s3.etag, user.s3.key   read only
+    user.mime_type     Content-Type
+    user.s3.etag, user.s3.key, user.s3.version-id (where versioning was ever on)   read only
 Other `user.` names are rows of their own. Names outside of `user.` are not kept: the mount answers
 them with ENOTSUP itself. Only published regular files have S3 metadata; on a draft that was
 never published it waits in the row and is published with it.
@@ -17,7 +18,7 @@ import stat
 
 from msgspec.structs import replace
 
-from metadb import dentries, inodes
+from metadb import buckets, dentries, inodes
 from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
 from store import tree
@@ -31,6 +32,7 @@ from store.errors import (
     NoSuchEntry,
 )
 from store.publication import note_names
+from store.rules import NULL_VERSION, OFF
 from store.types import ObjectMeta, decode_meta, encode_meta
 
 NAME_BYTES_MAX = 255
@@ -47,6 +49,8 @@ _TAG = b"user.s3.tag."
 _TYPE = b"user.mime_type"
 _ETAG = b"user.s3.etag"
 _KEY = b"user.s3.key"
+_VERSION = b"user.s3.version-id"
+_READ_ONLY = (_ETAG, _KEY, _VERSION)
 _S3 = b"user.s3."
 _META_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -71,7 +75,7 @@ def names(tx: Tx, number: InodeId) -> list[bytes]:
     if meta.content_type:
         found.append(_TYPE)
     if row.etag is not None:
-        found += [_ETAG, _KEY]
+        found += [name for name in _READ_ONLY if _shown(tx, row, name) is not None]
     found += [_META + key.encode() for key in meta.user]
     found += [_TAG + key.encode() for key in meta.tags]
     return found
@@ -137,6 +141,8 @@ def _shown(tx: Tx, row: InodeRow, name: bytes) -> bytes | None:
         return None if row.etag is None else row.etag.encode()
     if name == _KEY:
         return _key(tx, row)
+    if name == _VERSION:
+        return _version(tx, row)
     meta = decode_meta(row.meta)
     text = None
     if name == _TYPE:
@@ -156,6 +162,13 @@ def _key(tx: Tx, row: InodeRow) -> bytes | None:
     return tree.key_of(tx, row.bucket, place).encode()
 
 
+def _version(tx: Tx, row: InodeRow) -> bytes | None:
+    bucket = buckets.by_id(tx, row.bucket) if row.etag is not None else None
+    if bucket is None or bucket.versioning == OFF:
+        return None
+    return (row.version_id or NULL_VERSION).encode()
+
+
 def _suffix(name: bytes, prefix: bytes) -> str:
     return name[len(prefix) :].decode(errors="surrogateescape")
 
@@ -172,7 +185,7 @@ def _text(name: bytes, value: bytes) -> str:
 
 def _with(row: InodeRow, name: bytes, text: str | None) -> ObjectMeta:
     """The metadata with one of S3's names set, or removed (None)."""
-    if not stat.S_ISREG(row.mode) or name in (_ETAG, _KEY):
+    if not stat.S_ISREG(row.mode) or name in _READ_ONLY:
         raise Denied(name, "read only")
     meta = decode_meta(row.meta)
     if name == _TYPE:
