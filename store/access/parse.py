@@ -34,7 +34,7 @@ Json = dict[str, object]
 
 _DEFAULT_LIMITS = {
     PolicyKind.IDENTITY: MANAGED_LIMITS,
-    PolicyKind.BUCKET: BUCKET_LIMITS,
+    PolicyKind.RESOURCE: BUCKET_LIMITS,
     PolicyKind.TRUST: TRUST_LIMITS,
     PolicyKind.SESSION: SESSION_LIMITS,
 }
@@ -64,15 +64,30 @@ def parse_policy(
     kind: PolicyKind = PolicyKind.IDENTITY,
     *,
     name: str = "",
-    bucket: str = "",
     limits: Limits | None = None,
 ) -> Policy:
-    """Parse and check a document. bucket: whose policy it is, needed for (only) that kind.
+    """Parse and check a document. limits: None for those of AWS for this kind.
 
-    limits: None for those of AWS for this kind. Raises MalformedPolicy.
+    Raises MalformedPolicy.
     """
-    assert bool(bucket) == (kind is PolicyKind.BUCKET), (bucket, kind)
-    top = _load(document, limits or _DEFAULT_LIMITS[kind])
+    return _parse(document, kind, name, "", limits or _DEFAULT_LIMITS[kind])
+
+
+def parse_bucket_policy(
+    document: str | bytes, bucket: str, *, limits: Limits = BUCKET_LIMITS
+) -> Policy:
+    """Parse and check the policy of this bucket: it may only speak of this bucket.
+
+    Its actions have to be known ones, and one of each statement has to concern its resources.
+    Raises MalformedPolicy.
+    """
+    return _parse(document, PolicyKind.RESOURCE, f"of {bucket}", bucket, limits)
+
+
+def _parse(
+    document: str | bytes, kind: PolicyKind, name: str, bucket: str, limits: Limits
+) -> Policy:
+    top = _load(document, limits)
     _check_names(top, _DOCUMENT_ELEMENTS, _Place())
     version = top.get("Version", VERSION_1)
     if version not in (VERSION_1, VERSION_2):
@@ -195,7 +210,7 @@ class _StatementReader:
             raise place.error("has neither Action nor NotAction")
         self._check_actions(actions, place / ("NotAction" if not_action else "Action"))
         resources, not_resource = self._resources(item, place)
-        if self._kind is PolicyKind.BUCKET:
+        if self._bucket:
             self._check_applicable(actions, not_action, resources, not_resource, place)
         principals, not_principal = self._principals(item, effect == "Allow", place)
         return Statement(
@@ -225,7 +240,7 @@ class _StatementReader:
             if not _is_action(action):
                 raise place.error(f"'{action}' is not of the form service:action")
             # Identity policies may name services that we don't have; a bucket has one service.
-            if self._kind is PolicyKind.BUCKET and not table.matching(action):
+            if self._bucket and not table.matching(action):
                 raise place.error(f"'{action}' is no action that is known")
 
     def _resources(self, item: Json, place: _Place) -> tuple[tuple[str, ...], bool]:
@@ -244,7 +259,7 @@ class _StatementReader:
                 raise place.error(str(bad)) from None
             if pattern is None or (pattern.parts and not resource.startswith("arn:")):
                 raise place.error(f"'{resource}' is neither an ARN nor *")
-            if self._kind is PolicyKind.BUCKET and not self._is_ours(resource):
+            if self._bucket and not self._is_ours(resource):
                 raise place.error(f"'{resource}' is not within {_BUCKET_ARN}{self._bucket}")
         return resources, not_resource
 

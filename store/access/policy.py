@@ -5,7 +5,7 @@ NotAction, Resource or NotResource, Principal or NotPrincipal, and Condition. Fo
 differ in what they must and must not hold:
 
     identity   of a user, group, role, session or key: a resource, no principal
-    bucket     of a bucket: a principal, and resources within that bucket alone
+    resource   of a bucket: a principal, and resources within that bucket alone
     trust      of a role: a principal, no resource
     session    as identity, narrowing a session
 
@@ -34,7 +34,7 @@ class PolicyKind(enum.Enum):
     """What a document is for."""
 
     IDENTITY = "identity"
-    BUCKET = "bucket"
+    RESOURCE = "resource"
     TRUST = "trust"
     SESSION = "session"
 
