@@ -132,14 +132,13 @@ class HeadParser:
             elif name == b"connection":
                 connection += b"," + value.lower()
             elif name == b"expect":
-                expect = value.lower()
+                # RFC 9110, 10.1.1, lets others be ignored, as Amazon S3 does.
+                expect = b"100-continue" if value.lower() == b"100-continue" else b""
         if host is None:
             if is_1_1:
                 raise HeadRefused(400, "The Host header is missing.")
         elif not _is_host(host):
             raise HeadRefused(400, "The Host header is malformed.")
-        if expect and expect != b"100-continue":
-            raise HeadRefused(417, "Only the expectation 100-continue is known.")
         options = connection.replace(b" ", b"").split(b",") if connection else ()
         raw_path, query_string = _split_target(method, self._target, host)
         content_length = _body_length(length, coding, is_1_1)

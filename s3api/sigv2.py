@@ -110,15 +110,19 @@ def amz_headers(
     return found
 
 
-def string_to_sign(
+def strings_to_sign(
     claim: Claim,
     method: str,
     raw_path: bytes,
     query: Sequence[signing.Pair],
     by_name: Mapping[bytes, bytes],
     domains: Sequence[bytes],
-) -> bytes:
-    """The text of a request whose claim this is. domains: as in `addressing`."""
+) -> tuple[bytes, ...]:
+    """The text of a request whose claim this is. domains: as in `addressing`.
+
+    There are two for a bucket: the path as it was sent and, as SDKs have it, with a slash behind.
+    Both name the same bucket.
+    """
     amz = amz_headers(query, by_name, presigned=claim.expires_s > 0)
     # The date has its place among the x-amz-* headers when it is given there.
     date = b"" if not claim.expires_s and b"x-amz-date" in amz else claim.timestamp.encode()
@@ -131,7 +135,9 @@ def string_to_sign(
     ]
     bucket = virtual_bucket(by_name.get(b"host", b""), domains) if domains else b""
     path = b"/" + bucket + raw_path if bucket else raw_path
-    return b"\n".join((*lines, path + _signed_query(query)))
+    paths = (path, path + b"/") if path.find(b"/", 1) == -1 and path != b"/" else (path,)
+    signed = _signed_query(query)
+    return tuple(b"\n".join((*lines, each + signed)) for each in paths)
 
 
 def signature(secret_key: str, text: bytes) -> bytes:
@@ -189,8 +195,8 @@ def _claim(
 
 
 def _request_time(by_name: Mapping[bytes, bytes]) -> tuple[str, int]:
-    """x-amz-date, or Date in its place, as it stands and in seconds since the epoch."""
-    text = (by_name.get(b"x-amz-date") or by_name.get(b"date") or b"").decode("latin-1").strip()
+    """x-amz-date, or Date where it is missing, as it stands and in seconds since the epoch."""
+    text = by_name.get(b"x-amz-date", by_name.get(b"date", b"")).decode("latin-1").strip()
     signed_at_s = parse_timestamp(text)
     if signed_at_s is None:
         parsed = email.utils.parsedate_tz(text)
@@ -198,6 +204,6 @@ def _request_time(by_name: Mapping[bytes, bytes]) -> tuple[str, int]:
             signed_at_s = None if parsed is None else calendar.timegm(parsed[:9]) - (parsed[9] or 0)
         except (ValueError, OverflowError):
             signed_at_s = None
-    if signed_at_s is None:
+    if signed_at_s is None or signed_at_s < 0:
         raise AccessDenied("AWS authentication requires a valid Date or x-amz-date header")
     return text, signed_at_s

@@ -206,13 +206,14 @@ class Verifier:
         elif now_s > claim.expires_s:
             raise _expired(claim.expires_s, now_s)
         _check_token(claim, credential)
-        text = sigv2.string_to_sign(claim, method, raw_path, query, by_name, self._domains)
-        proof = sigv2.signature(credential.secret_key, text)
-        if not hmac.compare_digest(proof, claim.signature.encode("latin-1")):
+        texts = sigv2.strings_to_sign(claim, method, raw_path, query, by_name, self._domains)
+        proofs = [sigv2.signature(credential.secret_key, text) for text in texts]
+        claimed = claim.signature.encode("latin-1")
+        if not any(hmac.compare_digest(proof, claimed) for proof in proofs):
             raise SignatureDoesNotMatch(
                 extras=(
                     ("AWSAccessKeyId", claim.access_key),
-                    ("StringToSign", text.decode("latin-1")),
+                    ("StringToSign", texts[0].decode("latin-1")),
                     ("SignatureProvided", claim.signature),
                 )
             )

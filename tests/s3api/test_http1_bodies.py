@@ -153,6 +153,13 @@ async def test_continue_is_not_sent_to_a_client_that_did_not_wait() -> None:
         assert (await client.stream.receive_some()).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+async def test_another_expectation_is_ignored() -> None:
+    async with running(digest_app) as started:
+        client = await started.connect()
+        response = await client.ask(put(b"/into", b"hello", b"Expect: 200-ok\r\n"))
+        assert (response.status, response.keeps) == (200, True)
+
+
 async def refusing_app(scope: Any, receive: Any, send: Any) -> None:
     await stream_of(scope, receive, send).respond(403, [], b"no")
 

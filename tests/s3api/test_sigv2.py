@@ -108,6 +108,18 @@ def test_what_botocore_signs_is_accepted(
     assert context.payload_mode is PayloadMode.UNSIGNED
 
 
+@pytest.mark.parametrize("auth_path", ["/b", "/b/"])
+def test_a_bucket_is_signed_with_a_slash_behind_or_without(
+    verifier: Verifier, auth_path: str
+) -> None:
+    for url in ("http://h/b", "http://h/b?acl"):
+        sent = signed("PUT", url, presigned=False, auth_path=auth_path)
+        assert verifier.authenticate(*sent, time.time()).access_key == ROOT.access_key
+    sent = signed("PUT", "http://h/b/k", presigned=False, auth_path="/b/k/")
+    with pytest.raises(SignatureDoesNotMatch):
+        verifier.authenticate(*sent, time.time())
+
+
 def test_virtual_host_style_signs_the_bucket(verifier: Verifier) -> None:
     sent = signed("GET", "http://b.s3.example:9000/k?acl", auth_path="/b/k")
     assert verifier.authenticate(*sent, time.time()).access_key == ROOT.access_key
@@ -225,6 +237,10 @@ def test_amz_date_stands_in_for_the_date(verifier: Verifier) -> None:
     [
         ([(b"authorization", b"AWS AKIDROOT:x")], b"", AccessDenied),
         ([(b"authorization", b"AWS AKIDROOT:x"), (b"date", b"1790000000")], b"", AccessDenied),
+        ([(b"authorization", b"AWS A:x"), (b"date", b"Fri, 07 Jul 1950 21:53:04 GMT")], b"",
+         AccessDenied),
+        ([(b"authorization", b"AWS A:x"), (b"date", b"Sat, 01 Jan 2000 00:00:00 GMT"),
+          (b"x-amz-date", b"")], b"", AccessDenied),
         ([(b"authorization", b"AWS AKIDROOT")], b"", AuthorizationHeaderMalformed),
         ([(b"authorization", b"AWS :x")], b"", AuthorizationHeaderMalformed),
         ([], b"AWSAccessKeyId=AKIDROOT&Signature=x", AccessDenied),
