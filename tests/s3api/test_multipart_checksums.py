@@ -111,20 +111,24 @@ def test_a_part_brings_the_checksum_of_its_upload(
     assert code_of(caught) == (400, code)
 
 
-def test_composite_wants_the_checksum_of_each_part(s3, bucket):
-    upload = create(s3, bucket, "SHA256")
-    parts = upload_parts(s3, *upload, SECOND, ChecksumAlgorithm="SHA256")
+@pytest.mark.parametrize(
+    ("name", "checksum_type"), [("SHA256", "COMPOSITE"), ("CRC32", "FULL_OBJECT")]
+)
+def test_complete_need_not_repeat_the_checksums_of_parts(s3, bucket, name, checksum_type):
+    upload = create(s3, bucket, name, checksum_type)
+    parts = upload_parts(s3, *upload, FIRST, SECOND, ChecksumAlgorithm=name)
+    assert complete(s3, upload, bare(parts))["ChecksumType"] == checksum_type
+
+
+def test_of_a_part_named_twice_the_later_counts(s3, bucket):
+    upload = bucket, key, _ = create(s3, bucket)
+    old = upload_parts(s3, *upload, b"old")
+    new = upload_parts(s3, *upload, b"new")
     with pytest.raises(ClientError) as caught:
-        complete(s3, upload, bare(parts))
-    assert code_of(caught) == (400, "InvalidRequest")
-    assert "missing for part 1" in caught.value.response["Error"]["Message"]
-    assert complete(s3, upload, parts)["ChecksumType"] == "COMPOSITE"
-
-
-def test_full_object_takes_parts_without_checksums(s3, bucket):
-    upload = create(s3, bucket, "CRC32", "FULL_OBJECT")
-    parts = upload_parts(s3, *upload, FIRST, SECOND, ChecksumAlgorithm="CRC32")
-    assert complete(s3, upload, bare(parts))["ChecksumCRC32"] == checksum("CRC32", FIRST, SECOND)
+        complete(s3, upload, new + old)
+    assert code_of(caught) == (400, "InvalidPart")
+    complete(s3, upload, old + new)
+    assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"new"
 
 
 @pytest.mark.parametrize(
