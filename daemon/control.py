@@ -105,7 +105,7 @@ async def serve_control(
                 return  # The asker is gone; nobody is left to tell.
             except Exception:
                 # A question must not take the store down with it.
-                log.exception("the question %r was not answered", word)
+                log.exception("the answer to %r could not be told", word)
 
     async def _receive_line(stream: trio.SocketStream) -> bytes:
         line = b""
