@@ -21,3 +21,8 @@ def virtual_bucket(host: bytes, domains: Sequence[bytes]) -> bytes:
         if host.endswith(domain) and host[-len(domain) - 1 : -len(domain)] == b".":
             return host[: -len(domain) - 1]
     return b""
+
+
+def is_website(headers: Sequence[tuple[bytes, bytes]], domains: Sequence[bytes]) -> bool:
+    """Whether a request is for a bucket as a website; domains: those of websites, lower case."""
+    return any(name == b"host" and virtual_bucket(value, domains) for name, value in headers)

@@ -24,6 +24,7 @@ from quart import Response as QuartResponse
 from quart import request as quart_request
 from quart_trio import QuartTrio
 
+from s3api.addressing import is_website
 from s3api.cors import with_cors
 from s3api.errors import INTERNAL, Refusal, failure_of
 from s3api.face import Face
@@ -36,7 +37,7 @@ from s3api.requests import (
     open_request,
 )
 from s3api.responses import Response, error_response, identity_headers, next_request_id, send
-from s3api.router import PREFLIGHT, find_operation
+from s3api.router import PAGE, PREFLIGHT, find_operation
 from s3api.signing import canonical_path
 
 logger = logging.getLogger(__name__)
@@ -93,9 +94,11 @@ class S3App(QuartTrio):
     def _prepare(self, call: Call, scheme: str) -> None:
         """Signature first, then what is asked for, then whether it is allowed."""
         stream, face = call.stream, self.face
-        if stream.method == "OPTIONS":
-            call.request = open_request(stream, scheme, face.domains)
-            call.operation = PREFLIGHT
+        as_website = face.website_domains and is_website(stream.headers, face.website_domains)
+        if as_website or stream.method == "OPTIONS":
+            domains = face.website_domains if as_website else face.domains
+            call.request = open_request(stream, scheme, domains)
+            call.operation = PREFLIGHT if stream.method == "OPTIONS" else PAGE
             return
         auth = face.verifier.authenticate(
             stream.method, stream.raw_path, stream.query_string, stream.headers, time.time()

@@ -24,6 +24,7 @@ from s3api import (
     tagging,
     uploadlists,
     versions,
+    webpages,
     writes,
 )
 from s3api.errors import InvalidArgument, NotImplementedYet
@@ -48,6 +49,8 @@ SUBRESOURCES = frozenset((
 _COPY = "copy"
 # What OPTIONS asks for, whatever its target.
 PREFLIGHT = Operation("Preflight", NO_ACTION, cors.preflight)
+# What every other request to a website domain asks for. Pages are streamed, so it is hot.
+PAGE = Operation("GetWebPage", NO_ACTION, webpages.serve_page, hot=True)
 
 _S, _B, _O = Target.SERVICE, Target.BUCKET, Target.OBJECT
 

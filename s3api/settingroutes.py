@@ -5,7 +5,7 @@ Concurrency: constants. Source: as `s3api.operations`.
 
 from __future__ import annotations
 
-from s3api import cors, documents
+from s3api import cors, documents, websites
 from s3api.operations import Operation, Run, Target
 
 
@@ -24,8 +24,9 @@ def _setting(
     if put is not None:
         rows["PUT"] = Operation(f"Put{name}", f"s3:Put{action}", put)
     if delete is not None:
-        # But for website and policy, who may write a setting may remove it.
-        rows["DELETE"] = Operation(f"Delete{name}", f"s3:Put{action}", delete)
+        # But for these, who may write a setting may remove it.
+        verb = "Delete" if name in ("BucketPolicy", "BucketWebsite") else "Put"
+        rows["DELETE"] = Operation(f"Delete{name}", f"s3:{verb}{action}", delete)
     return {(Target.BUCKET, method, subresource): row for method, row in rows.items()}
 
 
@@ -44,6 +45,13 @@ SETTINGS: dict[tuple[Target, str, str], Operation] = {
         get=documents.get_bucket_tagging,
         put=documents.put_bucket_tagging,
         delete=documents.delete_bucket_tagging,
+    ),
+    **_setting(
+        "website",
+        "BucketWebsite",
+        get=websites.get_bucket_website,
+        put=websites.put_bucket_website,
+        delete=websites.delete_bucket_website,
     ),
     **_setting(
         "requestPayment",
