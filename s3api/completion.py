@@ -5,9 +5,9 @@ created without an algorithm gets a CRC64NVME. Publishing 10,000 parts takes les
 the answer is the usual one: no early 200 kept alive with white space.
 
 What Amazon S3 does though its reference leaves it out: a part's empty ETag is a part that is not
-there, and the whole object's checksum is compared before the parts' are. It also refuses to complete
-a COMPOSITE upload that does not repeat every part's checksum; here, as ceph/s3-tests wants it, the
-ETag is enough to say which part is meant.
+there, and the whole object's checksum is compared before the parts' are. It also refuses claims
+that leave out the parts' checksums where the upload is COMPOSITE; here, as ceph/s3-tests wants it,
+the ETag is enough to say which part is meant.
 
 Concurrency: any task. Source: Amazon S3 API reference, CompleteMultipartUpload; user guide,
 "Checking object integrity".
