@@ -1,8 +1,9 @@
 """The S3 API as one Quart-Trio application, with a short way for the object plane.
 
 Every HTTP request is taken apart once, ahead of Quart. Hot operations (GET, HEAD, PUT, DELETE of an
-object, UploadPart, ListObjectsV2) are answered at once on the server's own stream; all others go
-through Quart to `S3App.serve`, which calls the same `answer`. Either way the order is:
+object, UploadPart, ListObjectsV2, ListObjectVersions) are answered at once on the server's own
+stream; all others go through Quart to `S3App.serve`, which calls the same `answer`. Either way the
+order is:
 signature, operation, permission, then the operation, which alone receives the body.
 
 Invariants

@@ -64,7 +64,10 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "ListObjectsV2", "s3:ListBucket", listing.list_objects_v2, hot=True
     ),
     (_B, "GET", "versions"): Operation(
-        "ListObjectVersions", "s3:ListBucketVersions", versions.list_object_versions
+        "ListObjectVersions",
+        "s3:ListBucketVersions",
+        versions.list_object_versions,
+        hot=True,
     ),
     (_B, "GET", "uploads"): Operation(
         "ListMultipartUploads", "s3:ListBucketMultipartUploads", uploadlists.list_uploads
@@ -148,6 +151,17 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     ),
 }
 
+# Who may read or delete an object may not yet do so with its older versions.
+_ACTIONS_OF_VERSIONS = frozenset((
+    "s3:DeleteObject", "s3:DeleteObjectTagging", "s3:GetObject", "s3:GetObjectAcl",
+    "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:PutObjectAcl", "s3:PutObjectTagging",
+))  # fmt: skip
+_ON_VERSIONS = {
+    one.name: one._replace(action=one.action.replace("Object", "ObjectVersion", 1))
+    for (target, _, _), one in OPERATIONS.items()
+    if target is _O and one.action in _ACTIONS_OF_VERSIONS
+}
+
 
 def find_operation(request: Request) -> Operation:
     """What the request asks for. Raises NotImplementedYet, InvalidArgument (two subresources)."""
@@ -167,6 +181,8 @@ def find_operation(request: Request) -> Operation:
         raise NotImplementedYet(
             extras=(("Method", request.method), ("ResourceType", subresource or target.value))
         )
+    if request.query and "versionId" in request.query:
+        return _ON_VERSIONS.get(operation.name, operation)
     return operation
 
 

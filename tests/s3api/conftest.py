@@ -27,6 +27,7 @@ from s3api.credentials import Credential, MemoryCredentials, user_account
 from s3api.face import Face, accounts_by_owner
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
+from store.namespace import Namespace
 from tests.fakes.memory_chunks import MemoryChunks
 from tests.store.conftest import open_namespace
 
@@ -42,13 +43,17 @@ _bucket_numbers = itertools.count(1)
 
 @dataclass
 class Endpoint:
-    """A running S3 endpoint. port, tls_port: on 127.0.0.1. chunks: with its knobs."""
+    """A running S3 endpoint. port, tls_port: on 127.0.0.1. chunks: with its knobs.
+
+    namespace: what is behind it, to be used on its own thread, by `token`.
+    """
 
     port: int
     tls_port: int
     authority_path: str
     chunks: MemoryChunks
     token: trio.lowlevel.TrioToken
+    namespace: Namespace
     clients: dict[Any, Any] = field(default_factory=dict)
 
     def client(
@@ -137,6 +142,7 @@ class _Server(threading.Thread):
                 authority_path=str(authority_path),
                 chunks=opened.chunks,
                 token=trio.lowlevel.current_trio_token(),
+                namespace=opened.namespace,
             )
             self.ready.set()
             await self._stopping.wait()

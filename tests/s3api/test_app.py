@@ -52,6 +52,7 @@ def test_hot_operations_are_the_object_plane():
         "DeleteObject",
         "UploadPart",
         "ListObjectsV2",
+        "ListObjectVersions",
     }
 
 

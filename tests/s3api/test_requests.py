@@ -139,3 +139,20 @@ def test_every_operation_is_reached_by_what_its_key_says():
         assert find_operation(request) is operation
         assert name in SUBRESOURCES | {"", "list-type"}
         assert operation.action.startswith("s3:") or operation.name == "PostObject"
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "action"),
+    [
+        ("GET", b"", "s3:GetObject"),
+        ("GET", b"versionId=v", "s3:GetObjectVersion"),
+        ("HEAD", b"versionId=v", "s3:GetObjectVersion"),
+        ("DELETE", b"versionId=v", "s3:DeleteObjectVersion"),
+        ("PUT", b"tagging&versionId=v", "s3:PutObjectVersionTagging"),
+        ("GET", b"attributes&versionId=v", "s3:GetObjectVersionAttributes"),
+        ("GET", b"retention&versionId=v", "s3:GetObjectRetention"),
+    ],
+)
+def test_versions_need_rights_of_their_own(method, query, action):
+    request = open_request(Head(b"/b/k", method, query), "http")
+    assert find_operation(request).action == action
