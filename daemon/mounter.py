@@ -78,7 +78,7 @@ def mount_store(source: str, directory: str, request: MountRequest) -> None:
                 root, device = terms.root, terms.device
             else:
                 root = _root_of(socket)
-                device = _begin_session(talk, terms, request, source, root, path)
+                device = _begin_session(talk, terms, request, source, root)
             try:
                 _bind(root, path, request)
             except MountError:
@@ -192,7 +192,7 @@ def _check_agreement(terms: Terms, request: MountRequest) -> None:
 
 
 def _begin_session(
-    talk: MountTalk, terms: Terms, request: MountRequest, source: str, root: str, path: str
+    talk: MountTalk, terms: Terms, request: MountRequest, source: str, root: str
 ) -> str:
     """Mount everything at `root` and have the daemon serve it; the device. Raises MountError."""
     _make_room(root)
@@ -220,7 +220,6 @@ def _begin_session(
                 Handover(
                     root=root,
                     device=mounted.device,
-                    path=path,
                     allow_other=allow_other,
                     owners=request.owners.words,
                 ),

@@ -32,7 +32,7 @@ from daemon.mountwire import LINE_BYTES_MAX, Handover, Outcome, Terms
 from daemon.settings import MountSettings
 from fusefs.idmap import OwnersError, owners_of
 from fusefs.mount import MountFailed, MountOptions, serve_mount
-from fusefs.mounttable import DEVICE, Mounted, resolved
+from fusefs.mounttable import DEVICE, Mounted, mounts_of, resolved
 from store.namespace import Namespace
 
 log = logging.getLogger(__name__)
@@ -61,12 +61,11 @@ class _Place:
 
 
 class Mount:
-    """state: mounted, off, or why there is no mount just now. path: where, "" for nowhere."""
+    """state: mounted, off, or why there is no mount just now."""
 
     def __init__(
         self, settings: MountSettings, stop_deadline_s: float, control_socket: Path
     ) -> None:
-        self.path = settings.path
         self.state = "starting" if settings.path else "off"
         self._control_socket = control_socket
         self._options = MountOptions(
@@ -84,6 +83,15 @@ class Mount:
         self._live: _Live | None = None
         self._turn = trio.Lock()
         self._lost: list[tuple[Mounted, Sequence[str]]] = []
+
+    @property
+    def path(self) -> str:
+        """Where people see the store; "" for nowhere. Of several mounts the oldest."""
+        live = self._live
+        if live is None or self._options.path:
+            return self._options.path
+        seen = (each.path for each in mounts_of(live.device) if each.path != live.root)
+        return next(seen, live.root)
 
     @asynccontextmanager
     async def mounted(self, namespace: Namespace) -> AsyncIterator[None]:
@@ -158,8 +166,7 @@ class Mount:
         except MountFailed as error:
             await _send(stream, Outcome(error=str(error)))
             return
-        self.path = handover.path
-        log.info("serving a mount that was handed over, seen at %s", handover.path)
+        log.info("serving what was mounted at %s and handed over", handover.root)
         await _send(stream, Outcome())
 
     async def _mount_as_configured(self, namespace: Namespace, nursery: trio.Nursery) -> None:
@@ -210,8 +217,7 @@ class Mount:
             )
         finally:
             self._live = None
-            self.path = self._options.path
-            self.state = "unmounted" if self.path else "off"
+            self.state = "unmounted" if self._options.path else "off"
 
     def _note_what_is_lost(self, mounts: Sequence[Mounted]) -> None:
         """Remember the bind mounts of a session that is about to stop."""

@@ -46,11 +46,10 @@ class Terms(Struct, frozen=True, kw_only=True):
 
 
 class Handover(Struct, frozen=True, kw_only=True):
-    """A session for the daemon to serve. path: where people will see it, for reports."""
+    """A session for the daemon to serve: where it is mounted, and how."""
 
     root: str
     device: str
-    path: str
     allow_other: bool
     owners: tuple[str, ...]
 

@@ -116,10 +116,9 @@ async def serve_mount(
         nursery.start_soon(session.answer)
         nursery.start_soon(session.invalidator.run)
         try:
-            with trio.move_on_after(_INIT_S):
-                await operations.initialized.wait()
+            await _wait_first(operations.initialized, session.ended, within_s=_INIT_S)
             if not operations.initialized.is_set():
-                raise MountFailed(f"the kernel did not begin to use {path} within {_INIT_S:.0f} s")
+                raise MountFailed(f"the kernel did not begin to use {path}")
             session.start()
             if on_begun is not None:
                 on_begun(device)
@@ -130,6 +129,19 @@ async def serve_mount(
         finally:
             await session.stop(on_stop)
             nursery.cancel_scope.cancel()
+
+
+async def _wait_first(*events: trio.Event, within_s: float) -> None:
+    """Wait until one of the events is set, or for so long."""
+
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + within_s
+        for each in events:
+            nursery.start_soon(wait, each)
 
 
 async def _begin(operations: Operations, options: MountOptions, path: str) -> str:
@@ -190,6 +202,9 @@ class _Session:
         try:
             with self._answering, one_wakeup_a_request():
                 await pyfuse3.main(TASKS_MIN, TASKS_MAX)
+        except* OSError as group:
+            self._terminated = True
+            log.error("the kernel's requests can't be read any more: %s", group.exceptions[0])
         finally:
             self.ended.set()
 

@@ -19,6 +19,8 @@ from pathlib import Path
 import botocore.exceptions
 import pytest
 
+from daemon.control import NoDaemon
+from daemon.mountwire import Handover, MountTalk
 from tests.daemon.harness import ROOT, DaemonHarness
 from tests.daemon.mounts import CAN_MOUNT, ROOTS, TYPES, Mounts, linked_programs, run, umount
 
@@ -465,6 +467,33 @@ def test_a_session_without_allow_other_is_not_opened_to_others() -> None:
             assert as_user(STRANGER, "ls", str(second)).returncode == 0
         finally:
             mounts.clear()
+
+
+def test_an_asker_that_hangs_up_or_errs_holds_up_nobody(mounts: Mounts, tmp_path: Path) -> None:
+    control = mounts.harness.folder / "state" / "control.sock"
+    talk = MountTalk(control)
+    assert talk.ask().error == ""
+    talk.close()
+
+    talk = MountTalk(control)
+    assert talk.ask().root == ""
+    handover = Handover(root="/nowhere", device="0:0", allow_other=False, owners=())
+    with (tmp_path / "no-fuse").open("wb") as wrong, pytest.raises(NoDaemon):
+        talk.hand_over(handover, wrong.fileno())
+    talk.close()
+    assert "one descriptor of /dev/fuse" in mounts.harness.log()
+    assert os.listdir(mounts.made()) == ["box"]
+
+
+def test_a_descriptor_that_is_not_mounted_is_given_back(mounts: Mounts) -> None:
+    talk = MountTalk(mounts.harness.folder / "state" / "control.sock")
+    talk.ask()
+    handover = Handover(root="/nowhere", device="0:0", allow_other=False, owners=())
+    with open("/dev/fuse", "r+b", buffering=0) as unmounted:
+        outcome = talk.hand_over(handover, unmounted.fileno())
+    talk.close()
+    assert "/nowhere" in outcome.error
+    assert os.listdir(mounts.made()) == ["box"]
 
 
 # -- the daemon comes and goes -------------------------------------------------------------
