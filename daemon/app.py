@@ -28,9 +28,10 @@ from pathlib import Path
 import trio
 
 from daemon import VERSION
+from daemon.buckettalk import BucketTalk
 from daemon.config import control_socket, root_key_file
 from daemon.console import create_console, serve_console
-from daemon.control import MOUNT, serve_control
+from daemon.control import BUCKET, MOUNT, serve_control
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
 from daemon.mounting import Mount
@@ -52,6 +53,8 @@ from daemon.welcome import welcome_text
 from metadb.errors import PrimaryLost
 from s3api import http1
 from s3api.credentials import Credential
+from s3api.face import accounts_by_owner
+from store.buckets import Buckets
 from store.chunks.buffers import tune_allocator
 
 __all__ = ["StartError", "serve_until_stopped"]
@@ -158,9 +161,18 @@ class Daemon:
     async def _serve_control(self) -> None:
         path = control_socket(self._settings)
         try:
-            await serve_control(path, self.report, {MOUNT: self._mount.talk})
+            buckets = BucketTalk(self._buckets, self._owners())
+            talks = {MOUNT: self._mount.talk, BUCKET: buckets.talk}
+            await serve_control(path, self.report, talks)
         except OSError as error:
             raise StartError(f"{path}: can't be the control socket: {error.strerror}") from error
+
+    def _buckets(self) -> Buckets | None:
+        return None if self._store is None else self._store.namespace.buckets
+
+    def _owners(self) -> dict[str, str]:
+        accounts = accounts_by_owner(user.account for user in self._users)
+        return {owner: account.name for owner, account in accounts.items()}
 
     async def _serve_store(self, listeners: list[socket.socket]) -> None:
         """Serve until asked to stop, over losses of the primary database."""

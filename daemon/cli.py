@@ -1,4 +1,4 @@
-"""The `twofold` command: init, serve, status, mount, umount.
+"""The `twofold` command: init, serve, status, mount, umount; bucket is in `daemon.bucketcli`.
 
 Every error is one clear sentence on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or
 configuration, 3 no daemon is running. Commands import what they need when they run, so that
@@ -38,6 +38,10 @@ app = App(
     help_format="plaintext",
 )
 
+app.command(
+    "daemon.bucketcli:app", name="bucket", help="List the running daemon's buckets, bound them."
+)
+
 ConfigOption = Annotated[Path | None, Parameter(name="--config", negative="")]
 _OVERRIDES = Group("Instead of what the configuration says", sort_key=1)
 
@@ -52,9 +56,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             result_action="return_value",
         )
     except CycloptsError as error:
-        _fail(EXIT_USAGE, f"{_one_line(error)} (try twofold --help)")
+        fail(EXIT_USAGE, f"{_one_line(error)} (try twofold --help)")
     except KeyboardInterrupt:
-        _fail(EXIT_FAILED, "interrupted")
+        fail(EXIT_FAILED, "interrupted")
     except BrokenPipeError:
         # The reader of our output, as `head`, has gone; Python's own flush at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,7 +67,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # The border to a person: what gets here is our own mistake, told in one line.
         from daemon.logs import describe
 
-        _fail(EXIT_FAILED, f"this is a bug, please report it: {_one_line(describe(error))}")
+        fail(EXIT_FAILED, f"this is a bug, please report it: {_one_line(describe(error))}")
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
@@ -90,13 +94,13 @@ def init(*drives: str, parity: Annotated[int | None, Parameter(show_default=Fals
     try:
         paths = expand(drives)
     except RangeError as error:
-        _fail(EXIT_USAGE, str(error))
+        fail(EXIT_USAGE, str(error))
     if not paths:
-        _fail(EXIT_USAGE, "name at least one drive, as twofold init /data/d{1...4}")
+        fail(EXIT_USAGE, "name at least one drive, as twofold init /data/d{1...4}")
     try:
         store = format_drives([os.path.abspath(path) for path in paths], parity)
     except LabelError as error:
-        _fail(EXIT_FAILED, str(error))
+        fail(EXIT_FAILED, str(error))
     lost = default_parity(len(paths)) if parity is None else parity
     plural = "" if len(paths) == 1 else "s"
     print(f"Store {store} is ready on {len(paths)} drive{plural}; any {lost} may be lost.")
@@ -153,7 +157,7 @@ def serve(
     try:
         settings = load_settings(config, os.environ, overrides)
     except ConfigError as error:
-        _fail(EXIT_USAGE, *error.faults)
+        fail(EXIT_USAGE, *error.faults)
 
     from daemon.app import StartError, serve_until_stopped
 
@@ -162,7 +166,7 @@ def serve(
     try:
         return serve_until_stopped(settings, os.environ, welcome=show)
     except StartError as error:
-        _fail(EXIT_FAILED, str(error))
+        fail(EXIT_FAILED, str(error))
 
 
 @app.command
@@ -189,9 +193,9 @@ def status(
     try:
         report = ask_status(socket or control_socket_of(config, os.environ))
     except ConfigError as error:
-        _fail(EXIT_USAGE, *error.faults)
+        fail(EXIT_USAGE, *error.faults)
     except NoDaemon as error:
-        _fail(EXIT_NO_DAEMON, str(error))
+        fail(EXIT_NO_DAEMON, str(error))
     if json:
         import msgspec
 
@@ -228,7 +232,7 @@ def mount(
     try:
         request = parse_options(",".join(options or []))
     except OptionsError as error:
-        _fail(EXIT_USAGE, str(error))
+        fail(EXIT_USAGE, str(error))
     _change_mounts(partial(mount_store, config, directory, request))
 
 
@@ -259,18 +263,19 @@ def _change_mounts(change: Callable[[], None]) -> None:
     from daemon.mounter import MountError
 
     if os.geteuid() != 0:
-        _fail(EXIT_FAILED, "only root can mount and unmount here")
+        fail(EXIT_FAILED, "only root can mount and unmount here")
     try:
         change()
     except ConfigError as error:
-        _fail(EXIT_USAGE, *error.faults)
+        fail(EXIT_USAGE, *error.faults)
     except NoDaemon as error:
-        _fail(EXIT_NO_DAEMON, str(error))
+        fail(EXIT_NO_DAEMON, str(error))
     except MountError as error:
-        _fail(EXIT_FAILED, str(error))
+        fail(EXIT_FAILED, str(error))
 
 
-def _fail(code: int, *sentences: str) -> NoReturn:
+def fail(code: int, *sentences: str) -> NoReturn:
+    """Say why on stderr and exit."""
     for sentence in sentences:
         print(f"twofold: {sentence}", file=sys.stderr)
     raise SystemExit(code)

@@ -1,8 +1,9 @@
 """The control socket: how commands on this machine ask the running daemon.
 
 A Unix stream socket of mode 0600. The client sends one line: for `status` it reads one JSON
-document to the end of the stream, other words begin a talk (`mount`: daemon/mountwire.py). The
-asking side is plain blocking sockets, so that a command is quick to start.
+document to the end of the stream, other words begin a talk (`mount`: daemon/mountwire.py,
+`bucket`: daemon/buckettalk.py). The asking side is plain blocking sockets, so that a command is
+quick to start.
 Concurrency: each connection in a task of its own, a few at once, each with a deadline.
 """
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 STATUS = b"status"
 MOUNT = b"mount"
+BUCKET = b"bucket"
 _LINE_BYTES_MAX = 256
 _ASK_TIMEOUT_S = 10.0
 _SERVE_TIMEOUT_S = 5.0

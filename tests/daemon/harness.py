@@ -116,6 +116,7 @@ class DaemonHarness:
     def start(self, *, wait: bool = True) -> None:
         """Start the daemon; with `wait`, return when it is ready. Raises DaemonDied."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
+        self.config_file.touch(mode=0o600)  # Users' secrets may stand in it.
         self.config_file.write_text(_toml(self._settings))
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
@@ -162,10 +163,16 @@ class DaemonHarness:
 
     # -- looking at it -----------------------------------------------------------------
 
-    def client(self, *, ca_file: Path | None = None, **options: Any) -> Any:
-        """A boto3 S3 client with the root key; `options` go to `botocore.config.Config`.
+    def client(
+        self,
+        *,
+        ca_file: Path | None = None,
+        key: tuple[str, str] = (ACCESS_KEY, SECRET_KEY),
+        **options: Any,
+    ) -> Any:
+        """A boto3 S3 client; `options` go to `botocore.config.Config`.
 
-        ca_file: what to verify the server with, for https.
+        ca_file: what to verify the server with, for https. key: the root key, or a user's.
         """
         config: dict[str, Any] = {
             "retries": {"max_attempts": 1},
@@ -177,8 +184,8 @@ class DaemonHarness:
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
+            aws_access_key_id=key[0],
+            aws_secret_access_key=key[1],
             region_name="us-east-1",
             verify=None if ca_file is None else str(ca_file),
             config=botocore.config.Config(**config),
