@@ -3,8 +3,7 @@
 Every HTTP request is taken apart once, ahead of Quart. Hot operations (GET, HEAD, PUT, DELETE of an
 object, UploadPart, ListObjectsV2, ListObjectVersions) are answered at once on the server's own
 stream; all others go through Quart to `S3App.serve`, which calls the same `answer`. Either way the
-order is:
-signature, operation, permission, then the operation, which alone receives the body.
+order is: signature, operation, permission, then the operation, which alone receives the body.
 
 Invariants
   1. Nothing of a request is acted on, and no byte of its body asked for, before it is authentic.

@@ -273,16 +273,16 @@ _MARKERS = (KeyDeleted, VersionIsMarker)
 _SPOKEN_DETAIL = (store_errors.InvalidArgument, store_errors.InvalidPart, store_errors.Denied)
 
 
-def _marker_headers(error: KeyDeleted | VersionIsMarker) -> tuple[Header, ...]:
+def _with_marker(failure: Failure, error: KeyDeleted | VersionIsMarker) -> Failure:
     """What tells a delete marker from a key that never was."""
-    headers = [
+    headers: tuple[Header, ...] = (
         (b"x-amz-delete-marker", b"true"),
         (b"x-amz-version-id", error.version_id.encode()),
-    ]
-    if isinstance(error, VersionIsMarker):
-        headers.append((b"last-modified", http_date(error.modified_ns)))
-        headers.append((b"allow", b"DELETE"))
-    return tuple(headers)
+    )
+    if isinstance(error, KeyDeleted):
+        return replace(failure, headers=headers)
+    headers += (b"last-modified", http_date(error.modified_ns)), (b"allow", b"DELETE")
+    return replace(failure, headers=headers, extras=(("ResourceType", "DeleteMarker"),))
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -303,7 +303,9 @@ def failure_of(error: BaseException) -> Failure | None:
         if failure is not None and error.detail and isinstance(error, _SPOKEN_DETAIL):
             return _failure(failure.code, failure.status, error.detail)
         if failure is not None and isinstance(error, _MARKERS):
-            return replace(failure, headers=_marker_headers(error))
+            return _with_marker(failure, error)
+        if failure is not None and isinstance(error, store_errors.PreconditionFailed):
+            return replace(failure, extras=(("Condition", error.detail),))
         return failure
     if isinstance(error, BodyStalled):
         return Failure(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+from s3api.claims import PayloadMode
 from s3api.dates import parse_iso_time
 from s3api.errors import InvalidArgument, InvalidRequest
 from s3api.httpstream import Header
-from s3api.requests import Headers, decode_header
+from s3api.requests import Headers, Request, decode_header
 from s3api.xml import timestamp
 from store.types import ObjectMeta
 
@@ -69,12 +70,13 @@ def check_future(until_ns: int) -> int:
     return until_ns
 
 
-def require_digest(headers: Headers) -> None:
+def require_digest(request: Request) -> None:
     """What is locked can't be put right later, so S3 wants a digest with it.
 
-    Raises InvalidRequest without Content-MD5, checksum header or checksum trailer.
+    A signed hash of the body will do, too: some SDKs send nothing else. Raises InvalidRequest.
     """
-    if b"content-md5" in headers or b"x-amz-trailer" in headers:
+    headers = request.headers
+    if b"content-md5" in headers or request.auth.payload_mode is not PayloadMode.UNSIGNED:
         return
     if not any(name.startswith(b"x-amz-checksum-") for name in headers):
         raise InvalidRequest(

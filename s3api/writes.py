@@ -32,7 +32,7 @@ from store.types import ANY, ObjectMeta, ObjectStat, Precondition
 async def put_object(face: Face, request: Request) -> Response:
     meta = meta_of(request.headers)
     if meta.lock_mode or meta.legal_hold:
-        require_digest(request.headers)
+        require_digest(request)
         authorize_lock(face, request, meta)
     precondition = precondition_of(request)
     body = open_body(request, face.digest_limiter)

@@ -127,6 +127,14 @@ def test_of_many_that_replace_what_they_saw_each_sees_the_one_before(endpoint, s
     assert body_of(s3, place) == b"%d" % CLIENTS
 
 
+def test_of_many_who_delete_what_they_saw_one_does(endpoint, s3, versioned):
+    etag = s3.put_object(Bucket=versioned, Key="k", Body=b"x")["ETag"]
+    headers = {"if-match": etag}
+    calls = [lambda: raw.send(endpoint, "DELETE", f"/{versioned}/k", headers).status] * CLIENTS
+    assert sorted(at_once(calls)) == [204] + [412] * (CLIENTS - 1)
+    assert len(s3.list_object_versions(Bucket=versioned)["DeleteMarkers"]) == 1
+
+
 def make_file(endpoint, bucket, name, body):
     """open(O_CREAT | O_EXCL), write, close, as a program on the mount does; whether it could."""
 

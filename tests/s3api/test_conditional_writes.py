@@ -105,6 +105,14 @@ def test_older_versions_have_no_say(s3, versioned, write):
     assert body_of(s3, versioned) == b"third"
 
 
+def test_document_names_the_condition_that_failed(s3, bucket):
+    put(s3, bucket, b"x")
+    for name, tag in (("IfNoneMatch", "*"), ("IfMatch", '"other"')):
+        with pytest.raises(ClientError) as caught:
+            put(s3, bucket, b"y", **{name: tag})
+        assert caught.value.response["Error"]["Condition"].replace("-", "") == name
+
+
 def test_upload_is_not_begun_for_what_would_be_refused_now(s3, place):
     call = {"Bucket": place, "Key": "k"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -197,6 +198,8 @@ def test_put_with_lock_headers_needs_a_digest(endpoint, locked):
     given = {"x-amz-object-lock-legal-hold": "ON"}
     answer = raw.send(endpoint, "PUT", f"/{locked}/k", given, b"x")
     assert (answer.status, answer.code) == (400, "InvalidRequest")
+    signed = {"payload_hash": hashlib.sha256(b"x").hexdigest()}
+    assert raw.send(endpoint, "PUT", f"/{locked}/k", given, b"x", **signed).status == 200
     given["x-amz-checksum-crc32"] = CRC32_OF_X
     assert raw.send(endpoint, "PUT", f"/{locked}/k", given, b"x").status == 200
 

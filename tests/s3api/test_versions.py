@@ -115,7 +115,7 @@ def test_delete_leaves_a_marker_and_the_versions(s3, versioned):
     assert s3.list_objects_v2(Bucket=versioned)["KeyCount"] == 0
 
 
-def test_marker_asked_for_by_id_can_only_be_deleted(s3, versioned):
+def test_marker_asked_for_by_id_can_only_be_deleted(endpoint, s3, versioned):
     put_versions(s3, versioned, "k", 1)
     marker = s3.delete_object(Bucket=versioned, Key="k")["VersionId"]
     for call in (s3.get_object, s3.head_object, s3.get_object_tagging):
@@ -127,6 +127,8 @@ def test_marker_asked_for_by_id_can_only_be_deleted(s3, versioned):
         assert headers["x-amz-version-id"] == marker
         assert headers["allow"] == "DELETE"
         assert "last-modified" in headers
+    answer = raw.send(endpoint, "GET", f"/{versioned}/k?versionId={marker}")
+    assert b"<ResourceType>DeleteMarker</ResourceType>" in answer.body
 
 
 def test_removing_the_marker_brings_the_object_back(s3, versioned):
