@@ -61,7 +61,7 @@ def mount_store(source: str, directory: str, request: MountRequest) -> None:
     source: the daemon's configuration file, or "twofold" for the one at the usual place.
     Raises MountError, ConfigError, NoDaemon.
     """
-    path = table.resolved(directory)
+    path = _place(directory)
     if request.remount:
         _remount(path, request)
         return
@@ -95,7 +95,7 @@ def unmount_store(directory: str, *, lazily: bool, by_umount: bool) -> None:
     lazily: take it out of the tree now; it ends when nobody has it open any more.
     by_umount: umount(8) has called us, and sees to libmount's table.
     """
-    path = table.resolved(directory)
+    path = _place(directory)
     with _turn():
         mounted = table.mounted_at(path)
         if mounted is None:
@@ -129,6 +129,11 @@ def _tell_libmount(command: str, *arguments: str) -> None:
             timeout=_ANSWER_S,
             check=False,
         )
+
+
+def _place(directory: str) -> str:
+    """The mount point as the mount table writes it. A dead mount is not asked."""
+    return os.path.realpath(directory) if os.path.islink(directory) else table.resolved(directory)
 
 
 def _addresses(source: str, request: MountRequest) -> tuple[str, Path]:
@@ -245,7 +250,12 @@ def _end_unused(device: str) -> None:
     left = [each for each in table.mounts_of(device) if each.type == table.TYPE]
     if all(each.path.startswith(f"{ROOTS}/") for each in left):
         for each in reversed(left):
-            _unmount(each.path, lazily=True)
+            try:
+                _unmount(each.path, lazily=True)
+            except MountError:
+                # The daemon, too, looks for sessions that nobody sees.
+                if table.mounted_at(each.path) is not None:
+                    raise
         _tidy()
 
 

@@ -5,8 +5,8 @@ the mount program (daemon/mounter.py) hands a descriptor over that it has mounte
 have bind mounts, which that program makes. When the store is restarted in this process, the
 session ends with the old store; then those mounts are made once more by the same program, run from
 here. In a sandbox that is not allowed to mount they stay away until somebody mounts them again.
-Concurrency: one task for the session, owned by the context `mounted`, and one for each talk with
-a mount program, which take turns.
+Concurrency: one task for the session, owned by the context `mounted`, one that looks whether
+anybody still sees it, and one for each talk with a mount program; the last two take turns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,8 @@ from daemon.mountoptions import options_text
 from daemon.mountwire import LINE_BYTES_MAX, Handover, Outcome, Terms
 from daemon.settings import MountSettings
 from fusefs.idmap import OwnersError, owners_of
-from fusefs.mount import MountFailed, MountOptions, serve_mount
+from fusefs.mount import MountFailed, MountOptions, Served, serve_mount
+from fusefs.mountpoint import unmount
 from fusefs.mounttable import DEVICE, Mounted, mounts_of, resolved
 from store.namespace import Namespace
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 _STOP_S_MAX = 10.0
 _STARTING_S = 45.0
 _TALK_S = 120.0
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class _Live:
     device: str
     allow_other: bool
     owners: tuple[str, ...]
+    is_idle: Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +169,28 @@ class Mount:
         except MountFailed as error:
             await _send(stream, Outcome(error=str(error)))
             return
+        place.nursery.start_soon(self._end_when_unseen)
         log.info("serving what was mounted at %s and handed over", handover.root)
         await _send(stream, Outcome())
+
+    async def _end_when_unseen(self) -> None:
+        """End the session when it is mounted nowhere but at its root.
+
+        Our program sees to that at umount(8); umount(2) and `umount -i` tell nobody.
+        """
+        live = self._live
+        while live is not None and self._live is live:
+            await trio.sleep(_LOOK_S)
+            async with self._turn:
+                seen = [each.path for each in mounts_of(live.device)]
+                # What was unmounted lazily may be in use, and the next mount is to join it.
+                if self._live is not live or seen != [live.root] or not live.is_idle():
+                    continue
+                try:
+                    await unmount(live.root, lazily=False)
+                except OSError as error:
+                    log.info("the session at %s stays, unseen: %s", live.root, error)
+                    return
 
     async def _mount_as_configured(self, namespace: Namespace, nursery: trio.Nursery) -> None:
         options = self._options
@@ -201,10 +224,11 @@ class Mount:
     ) -> None:
         """One session to its end. Raises MountFailed (also in a group) when it doesn't begin."""
 
-        def note_begun(device: str) -> None:
+        def note_begun(served: Served) -> None:
             self._live = _Live(
                 root=resolved(options.path),
-                device=device,
+                device=served.device,
+                is_idle=served.is_idle,
                 allow_other=options.allow_other,
                 owners=options.owners.words,
             )

@@ -82,7 +82,15 @@ class MountOptions:
         return flags
 
 
-OnBegun = Callable[[str], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A session that has begun. device: in the mount table. is_idle: nothing is open now."""
+
+    device: str
+    is_idle: Callable[[], bool]
+
+
+OnBegun = Callable[[Served], None]
 OnStop = Callable[[Sequence[Mounted]], None]
 
 
@@ -96,7 +104,7 @@ async def serve_mount(
 ) -> None:
     """Mount, report started once requests are answered, serve until cancelled or unmounted.
 
-    on_begun: told the device in the mount table, just before that.
+    on_begun: told of the session just before that.
 
     Cancelled, it publishes what is open, unmounts (lazily where the mount is busy) and closes,
     within the time that the options give; `on_stop` is told first what was mounted where.
@@ -121,7 +129,7 @@ async def serve_mount(
                 raise MountFailed(f"the kernel did not begin to use {path}")
             session.start()
             if on_begun is not None:
-                on_begun(device)
+                on_begun(Served(device=device, is_idle=operations.is_idle))
             task_status.started()
             await session.ended.wait()
             log.warning("%s was unmounted from outside", path)

@@ -79,6 +79,10 @@ class Operations(pyfuse3.Operations):
     def init(self) -> None:
         self.initialized.set()
 
+    def is_idle(self) -> bool:
+        """Whether the kernel has nothing open."""
+        return not len(self._open_files) and not len(self._open_directories)
+
     async def let_go(self) -> None:
         """The mount is gone, and with it all the kernel held: it says so of nothing by itself."""
         for number, handle in self._open_files.take_all():

@@ -147,6 +147,25 @@ def test_the_session_itself_is_where_only_root_gets_to(mounts: Mounts) -> None:
     assert as_user(STRANGER, "cat", str(path / "box/a/b")).stdout == "hello"
 
 
+def test_an_unmount_that_nobody_tells_ends_the_session_too(mounts: Mounts) -> None:
+    path = mounts.made()
+    assert umount(path, "-i").returncode == 0
+    mounts.harness.wait_for(lambda report: report["mount"]["state"] == "off")
+    assert mounts.seen() == []
+    assert mounts.mount(path).returncode == 0
+
+
+def test_a_mount_point_may_be_reached_by_a_link(mounts: Mounts) -> None:
+    path = mounts.folder()
+    link = path.with_name(f"{path.name}-link")
+    link.symlink_to(path)
+    config = str(mounts.harness.config_file)
+    assert mounts.harness.run("mount", config, str(link)).returncode == 0
+    assert os.listdir(path) == ["box"]
+    assert mounts.harness.run("umount", str(link)).returncode == 0
+    assert mounts.seen() == []
+
+
 def test_a_line_of_fstab_mounts_it_once(mounts: Mounts) -> None:
     path, table = mounts.folder(), mounts.harness.folder / "fstab"
     words = "defaults,_netdev,nofail,ro,subdir=box/a,x-systemd.automount,comment=twofold"
