@@ -12,13 +12,20 @@ from __future__ import annotations
 from s3api import xml
 from s3api.body import read_document
 from s3api.credentials import Account
-from s3api.errors import NotImplementedYet
+from s3api.errors import InvalidArgument, NotImplementedYet
 from s3api.face import Face
 from s3api.requests import Request
 from s3api.responses import Response, xml_response
 
 _SIZE_BYTES = 64 * 1024
 _KEEPS_PRIVATE = ("private", "bucket-owner-full-control", "bucket-owner-read")
+_LETS_OTHERS_IN = (
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "log-delivery-write",
+)
 
 
 def person(account: Account) -> str:
@@ -64,7 +71,12 @@ async def check_private(face: Face, request: Request) -> None:
 
 
 def check_canned(name: str) -> bool:
-    """Whether an ACL is named at all. Raises NotImplementedYet for one that lets others in."""
-    if name and name not in _KEEPS_PRIVATE:
+    """Whether an ACL is named at all.
+
+    Raises NotImplementedYet for one that lets others in, InvalidArgument for none that there is.
+    """
+    if name in _LETS_OTHERS_IN:
         raise NotImplementedYet(extras=(("Header", "x-amz-acl"),))
+    if name and name not in _KEEPS_PRIVATE:
+        raise InvalidArgument(extras=(("ArgumentName", "x-amz-acl"), ("ArgumentValue", name)))
     return bool(name)
