@@ -32,8 +32,8 @@ from store.access.decision import (
     Layer,
 )
 from store.access.patterns import Context
+from store.access.plans import Compiled, Plan
 from store.access.principals import ANONYMOUS, Kind, Principal, Strength
-from store.access.rules import Compiled, Plan
 
 # What an operation without a bucket of its own is done on (ListAllMyBuckets).
 SERVICE_RESOURCE = "arn:aws:s3:::*"
@@ -103,30 +103,23 @@ def decide(
     """
     principal = access.principal
     stem = resource.partition("/")[0]
-    plans: list[Plan] = []
-    theirs: Plan | None = None
+    theirs = None
     if rules is not None and rules.policy is not None:
         theirs = rules.policy.plan(action, stem, principal)
-        if not _is_kept_for_root(principal, rules, action):
-            plans.append(theirs)
+        if theirs.denies is not None and not _is_kept_for_root(principal, rules, action):
+            denying = theirs.denies.find(resource, context)
+            if denying is not None:
+                return denying.decision
     own = None if access.identity is None else access.identity.plan(action, stem, principal)
-    if own is not None:
-        plans.append(own)
-    narrowing = [(limit, limit.plan(action, stem, principal)) for limit in access.limits]
-    plans += [plan for _, plan in narrowing]
-    for plan in plans:
-        for rule in plan.denies:
-            if rule.applies(resource, context):
-                return rule.decision
+    narrowing = [limit.plan(action, stem, principal) for limit in access.limits]
+    for plan in narrowing if own is None else (own, *narrowing):
+        if plan.denies is not None:
+            denying = plan.denies.find(resource, context)
+            if denying is not None:
+                return denying.decision
 
     inside = rules is None or rules.account == principal.account
-    if rules is not None and rules.restricted and not inside:
-        theirs = None
-    granted, decision = acl, ALLOWED_BY_ACL if acl else NOT_ALLOWED[_layer_of(rules)]
-    if theirs is not None:
-        for rule, strength in theirs.allows:
-            if strength > granted and rule.applies(resource, context):
-                granted, decision = strength, rule.decision
+    granted, decision = _granted(rules, theirs, inside, resource, context, acl)
     if not inside and not granted:
         return decision
     needs_own = granted < Strength.DIRECT if inside else bool(principal.account)
@@ -136,11 +129,30 @@ def decide(
             decision = mine
     if not decision.allowed:
         return decision
-    for limit, plan in narrowing:
+    for limit, plan in zip(access.limits, narrowing, strict=True):
         exceeded = inside and granted is Strength.EXACT and limit.layer is not Layer.KEY
-        if not exceeded and _allowing(plan, resource, context) is None:
+        if not exceeded and plan.allowing(resource, context) is None:
             return NOT_ALLOWED[limit.layer]
     return decision
+
+
+def _granted(
+    rules: ResourceRules | None,
+    plan: Plan | None,
+    inside: bool,
+    resource: str,
+    context: Context,
+    acl: Strength,
+) -> tuple[Strength, Decision]:
+    """The best that the resource's side grants, and by what."""
+    if plan is not None and rules is not None and not (rules.restricted and not inside):
+        for strength, finder in plan.allows:
+            if strength <= acl:
+                break
+            rule = finder.find(resource, context)
+            if rule is not None:
+                return strength, rule.decision
+    return acl, ALLOWED_BY_ACL if acl else NOT_ALLOWED[_layer_of(rules)]
 
 
 def _layer_of(rules: ResourceRules | None) -> Layer:
@@ -161,12 +173,5 @@ def _identity_says(
 ) -> Decision:
     if principal.kind is Kind.ROOT:
         return ALLOWED_TO_ROOT
-    found = None if own is None else _allowing(own, resource, context)
-    return NOT_ALLOWED[Layer.IDENTITY] if found is None else found
-
-
-def _allowing(plan: Plan, resource: str, context: Context) -> Decision | None:
-    for rule, _ in plan.allows:
-        if rule.applies(resource, context):
-            return rule.decision
-    return None
+    rule = None if own is None else own.allowing(resource, context)
+    return NOT_ALLOWED[Layer.IDENTITY] if rule is None else rule.decision

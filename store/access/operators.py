@@ -13,7 +13,8 @@ the policy and holds if any of them fits; the negated form holds where the test 
 A value of the request that isn't of the operator's kind fits nothing: the test fails, its negation
 holds. A value of the policy that isn't is refused when the policy is parsed.
 
-Concurrency: pure. Source: AWS IAM user guide, "Condition operators".
+Concurrency: pure, but for a bounded memory of addresses. Source: AWS IAM user guide, "Condition
+operators".
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from store.access.patterns import Matcher
@@ -169,6 +171,7 @@ def parse_network(text: str) -> Network | None:
         return None
 
 
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """An address; an IPv4 one in IPv6 clothes (::ffff:192.0.2.1) is the IPv4 one."""
     try:

@@ -1,22 +1,12 @@
-"""Statements made ready to be asked, and sets of them by what is asked.
+"""Statements made ready to be asked: does this one speak of that action, caller, resource?
 
-`compile_policies` turns the policies of one layer (all identity policies of a user, say) into a
-`Compiled`. For every action on every bucket, by every caller who asked before, it remembers the few
-rules that can have a say: a `Plan`. Evaluation then only looks at resources and conditions.
+A rule's resources are sorted once: names that stand for themselves, names that everything below
+begins with, and the rest, which needs matching. `plans` finds rules by the first two.
 
-Invariants
-  1. A plan leaves out a rule only if it can't match: another action, another principal, or
-     resources that can't begin with the bucket asked about.
-  2. Plans are bounded: `PLANS_MAX` for a layer, then all are forgotten.
-  3. A `Compiled` never changes what it says; a change of policy makes a new one.
-
-Concurrency: may be shared on one loop; remembering plans is its only change.
+Concurrency: immutable once made; to be shared by all who have the policy.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from store.access.conditions import ReadyCondition
 from store.access.decision import Layer, Source, decided_by
@@ -33,25 +23,22 @@ from store.access.patterns import (
 from store.access.policy import Policy, Statement
 from store.access.principals import Principal, Strength
 
-PLANS_MAX = 4096
-
 
 class Rule:
     """One statement, ready. Slots are read by `explain`, too."""
 
     __slots__ = (
         "_actions",
-        "_everywhere",
-        "_exact",
         "_excluded",
         "_matchers",
         "_patterns",
-        "_prefixes",
         "_variable",
         "allow",
         "conditions",
         "decision",
+        "exact",
         "keys",
+        "prefixes",
         "source",
         "statement",
     )
@@ -64,9 +51,8 @@ class Rule:
         self._actions = tuple(_action_matcher(action) for action in statement.actions)
         self._excluded = statement.not_resource
         self._patterns = [_pattern(text, variables) for text in statement.resources]
-        self._everywhere = any(pattern.is_everything for pattern in self._patterns)
-        self._exact: frozenset[str] = frozenset()
-        self._prefixes: tuple[str, ...] = ()
+        self.exact: frozenset[str] = frozenset()
+        self.prefixes: tuple[str, ...] = ()
         self._matchers: tuple[Matcher, ...] = ()
         self._variable: tuple[ArnPattern, ...] = ()
         self._sort_patterns()
@@ -89,21 +75,23 @@ class Rule:
             test = None if pattern.variables else pattern.matcher()
             if test is None:
                 variable.append(pattern)
+            elif pattern.is_everything:
+                prefixes.append("")
             elif len(pattern.tokens) == 1:
                 exact.append(pattern.prefix)
             elif len(pattern.tokens) == 2 and pattern.tokens[1] is Wild.MANY:
                 prefixes.append(pattern.prefix)
             else:
                 matchers.append(test)
-        self._exact = frozenset(exact)
-        self._prefixes = tuple(prefixes)
+        self.exact = frozenset(exact)
+        self.prefixes = tuple(prefixes)
         self._matchers = tuple(matchers)
         self._variable = tuple(variable)
 
     @property
-    def unconditional(self) -> bool:
-        """Whether it covers every resource under every condition."""
-        return self._everywhere and not self._excluded and not self.conditions
+    def is_found(self) -> bool:
+        """Whether `exact` and `prefixes` are all there is to say of its resources."""
+        return not (self._excluded or self._matchers or self._variable)
 
     def concerns(self, action_lower: str) -> bool:
         """Whether it speaks of this action."""
@@ -121,16 +109,13 @@ class Rule:
 
     def may_cover(self, stem: str) -> bool:
         """Whether a resource with this stem (an ARN up to its first slash) can be meant."""
-        if self._everywhere or self._excluded:
-            return True
-        return any(_may_match(pattern, stem) for pattern in self._patterns)
+        return self._excluded or any(_may_match(pattern, stem) for pattern in self._patterns)
 
     def covers(self, resource: str, context: Context) -> bool:
         """Whether it means this resource."""
         return (
-            self._everywhere
-            or resource in self._exact
-            or (bool(self._prefixes) and resource.startswith(self._prefixes))
+            resource in self.exact
+            or resource.startswith(self.prefixes)
             or (bool(self._matchers) and any(match(resource) for match in self._matchers))
             or (bool(self._variable) and self._covers_variable(resource, context))
         ) is not self._excluded
@@ -148,8 +133,10 @@ class Rule:
 
     def applies(self, resource: str, context: Context) -> bool:
         """Whether it means this resource under these conditions."""
-        if not self.covers(resource, context):
-            return False
+        return self.covers(resource, context) and self.permits(context)
+
+    def permits(self, context: Context) -> bool:
+        """Whether all its conditions hold."""
         # A loop, since a generator for `all` costs more than most conditions.
         for condition in self.conditions:  # noqa: SIM110
             if not condition.holds(context):
@@ -175,76 +162,8 @@ def _may_match(pattern: ArnPattern, stem: str) -> bool:
     return head == stem if slash else stem.startswith(prefix)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What of a layer may decide one action on one bucket by one caller.
-
-    allows: with what each is worth; those that need no look at the resource come first.
-    """
-
-    denies: tuple[Rule, ...]
-    allows: tuple[tuple[Rule, Strength], ...]
-
-
-class Compiled:
-    """The policies of one layer."""
-
-    __slots__ = ("_keys", "_plans", "layer", "rules")
-
-    def __init__(self, layer: Layer, rules: tuple[Rule, ...]) -> None:
-        self.layer = layer
-        self.rules = rules
-        self._plans: dict[tuple[str, str, frozenset[str]], Plan] = {}
-        self._keys: dict[str, frozenset[str]] = {}
-
-    def plan(self, action: str, stem: str, principal: Principal) -> Plan:
-        """The rules that may decide; see invariant 1."""
-        asked = (action, stem, principal.tokens)
-        plan = self._plans.get(asked)
-        if plan is None:
-            if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
-            plan = self._plans[asked] = self._make_plan(action, stem, principal)
-        return plan
-
-    def _make_plan(self, action: str, stem: str, principal: Principal) -> Plan:
-        lower = action.lower()
-        denies: list[Rule] = []
-        allows: list[tuple[Rule, Strength]] = []
-        for rule in self.rules:
-            strength = rule.strength(principal)
-            if not strength or not rule.may_cover(stem) or not rule.concerns(lower):
-                continue
-            if rule.allow:
-                allows.append((rule, strength))
-            else:
-                denies.append(rule)
-        allows.sort(key=lambda allow: (not allow[0].unconditional, len(allow[0].keys), -allow[1]))
-        return Plan(denies=tuple(denies), allows=tuple(allows))
-
-    def keys_for(self, action: str) -> frozenset[str]:
-        """The condition keys (lower case) that any rule on this action looks at.
-
-        A face need not find out what isn't among them. Keys of tags stand there one by one, as
-        "s3:existingobjecttag/colour".
-        """
-        found = self._keys.get(action)
-        if found is None:
-            lower = action.lower()
-            found = frozenset().union(*(r.keys for r in self.rules if r.concerns(lower)))
-            if len(self._keys) >= PLANS_MAX:
-                self._keys.clear()
-            self._keys[action] = found
-        return found
-
-
-def compile_policies(layer: Layer, policies: Iterable[Policy]) -> Compiled:
-    """One layer, ready. The rules of a policy that several callers share are made once a layer."""
-    return Compiled(layer, tuple(r for policy in policies for r in compile_policy(layer, policy)))
-
-
 def compile_policy(layer: Layer, policy: Policy) -> tuple[Rule, ...]:
-    """The rules of one policy; keep them where many callers have it, and use `Compiled` on them."""
+    """The rules of one policy in one layer. Keep them where many callers have the policy."""
     return tuple(
         Rule(
             Source(layer=layer, policy=policy.name, index=index, sid=statement.sid),

@@ -8,9 +8,9 @@ from typing import Any
 from store.access.decision import Decision, Layer
 from store.access.evaluate import Access, ResourceRules, decide
 from store.access.parse import parse_policy
+from store.access.plans import Compiled, compile_policies
 from store.access.policy import Policy, PolicyKind
 from store.access.principals import Kind, Principal
-from store.access.rules import Compiled, compile_policies
 
 OURS = "111111111111"
 THEIRS = "222222222222"

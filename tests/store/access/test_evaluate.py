@@ -18,9 +18,9 @@ from store.access.evaluate import (
 )
 from store.access.explain import explain
 from store.access.parse import parse_policy
+from store.access.plans import PLANS_MAX, compile_policies
 from store.access.policy import PolicyKind
 from store.access.principals import Kind, Principal, Strength
-from store.access.rules import PLANS_MAX, compile_policies
 from tests.store.access.builders import (
     OURS,
     THEIRS,

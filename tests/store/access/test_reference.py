@@ -15,9 +15,9 @@ from store.access.decision import Layer
 from store.access.evaluate import Access, ResourceRules, decide
 from store.access.explain import explain
 from store.access.parse import parse_policy
+from store.access.plans import Compiled, compile_policies
 from store.access.policy import Limits, Policy, PolicyKind
 from store.access.principals import Kind, Principal, Strength
-from store.access.rules import Compiled, compile_policies
 from tests.store.access.cases import CaseMaker
 from tests.store.access.reference import Case, Document, judge
 

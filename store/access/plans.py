@@ -1,0 +1,147 @@
+"""Sets of rules by what is asked: what makes an evaluation cost microseconds.
+
+`compile_policies` turns the policies of one layer (all identity policies of a user, say) into a
+`Compiled`. For every action on every bucket, by every caller who asked before, it remembers the few
+rules that can have a say: a `Plan`. In it, rules are found by name or prefix of the resource, so
+that a hundred policies for a hundred folders cost no more than one.
+
+Where many callers share policies, make the rules of each policy once (`rules.compile_policy`) and
+put them together for each caller with `Compiled`.
+
+Invariants
+  1. A plan leaves out a rule only if it can't match: another action, another principal, or
+     resources that can't begin with the bucket asked about.
+  2. Plans are bounded: `PLANS_MAX` for a layer, then all are forgotten.
+  3. A `Compiled` never changes what it says; a change of policy makes a new one.
+
+Concurrency: may be shared on one loop; remembering plans is its only change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from store.access.decision import Layer
+from store.access.patterns import Context
+from store.access.policy import Policy
+from store.access.principals import Principal, Strength
+from store.access.rules import Rule, compile_policy
+
+PLANS_MAX = 4096
+
+
+class Finder:
+    """Some rules, of which the first that applies is wanted."""
+
+    __slots__ = ("_exact", "_lengths", "_prefixes", "_rest")
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._exact: dict[str, list[Rule]] = {}
+        self._prefixes: dict[str, list[Rule]] = {}
+        self._rest: list[Rule] = []
+        # Those without conditions first: they are the cheapest to find.
+        for rule in sorted(rules, key=lambda rule: len(rule.conditions)):
+            if not rule.is_found:
+                self._rest.append(rule)
+                continue
+            for name in rule.exact:
+                self._exact.setdefault(name, []).append(rule)
+            for prefix in rule.prefixes:
+                self._prefixes.setdefault(prefix, []).append(rule)
+        self._lengths = sorted({len(prefix) for prefix in self._prefixes})
+
+    def find(self, resource: str, context: Context) -> Rule | None:
+        """A rule that applies; None where none does."""
+        for rule in self._exact.get(resource, ()):
+            if rule.permits(context):
+                return rule
+        for length in self._lengths:
+            for rule in self._prefixes.get(resource[:length], ()):
+                if rule.permits(context):
+                    return rule
+        for rule in self._rest:
+            if rule.applies(resource, context):
+                return rule
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What of a layer may decide one action on one bucket by one caller.
+
+    denies: None where nothing does. allows: by what a grant is worth, the best first.
+    """
+
+    denies: Finder | None
+    allows: tuple[tuple[Strength, Finder], ...]
+
+    def allowing(self, resource: str, context: Context) -> Rule | None:
+        """A rule that allows, whatever it is worth."""
+        for _, finder in self.allows:
+            rule = finder.find(resource, context)
+            if rule is not None:
+                return rule
+        return None
+
+
+class Compiled:
+    """The rules of one layer."""
+
+    __slots__ = ("_keys", "_plans", "layer", "rules")
+
+    def __init__(self, layer: Layer, rules: Iterable[Rule]) -> None:
+        """rules: of that layer, as `rules.compile_policy` made them."""
+        self.layer = layer
+        self.rules = tuple(rules)
+        self._plans: dict[tuple[str, str, frozenset[str]], Plan] = {}
+        self._keys: dict[str, frozenset[str]] = {}
+
+    def plan(self, action: str, stem: str, principal: Principal) -> Plan:
+        """The rules that may decide; see invariant 1. stem: the resource up to its first slash."""
+        asked = (action, stem, principal.tokens)
+        plan = self._plans.get(asked)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            plan = self._plans[asked] = self._make_plan(action, stem, principal)
+        return plan
+
+    def _make_plan(self, action: str, stem: str, principal: Principal) -> Plan:
+        lower = action.lower()
+        denies: list[Rule] = []
+        allows: dict[Strength, list[Rule]] = {}
+        for rule in self.rules:
+            strength = rule.strength(principal)
+            if not strength or not rule.may_cover(stem) or not rule.concerns(lower):
+                continue
+            if rule.allow:
+                allows.setdefault(strength, []).append(rule)
+            else:
+                denies.append(rule)
+        return Plan(
+            denies=Finder(denies) if denies else None,
+            allows=tuple(
+                (strength, Finder(allows[strength])) for strength in sorted(allows, reverse=True)
+            ),
+        )
+
+    def keys_for(self, action: str) -> frozenset[str]:
+        """The condition keys (lower case) that any rule on this action looks at.
+
+        A face need not find out what isn't among them. Keys of tags stand there one by one, as
+        "s3:existingobjecttag/colour".
+        """
+        found = self._keys.get(action)
+        if found is None:
+            lower = action.lower()
+            found = frozenset().union(*(r.keys for r in self.rules if r.concerns(lower)))
+            if len(self._keys) >= PLANS_MAX:
+                self._keys.clear()
+            self._keys[action] = found
+        return found
+
+
+def compile_policies(layer: Layer, policies: Iterable[Policy]) -> Compiled:
+    """The policies of one layer, ready."""
+    return Compiled(layer, (r for policy in policies for r in compile_policy(layer, policy)))
