@@ -57,14 +57,6 @@ def test_objects_are_written_read_tagged_copied_and_removed_by_links(links):
     assert links("put_object", "PUT", b"hello", Key="a b/ü")[0] == 200
     assert links("get_object", "GET", Key="a b/ü")[:2] == (200, b"hello")
     assert links("head_object", "HEAD", Key="a b/ü")[0] == 200
-    status, body, _ = links(
-        "get_object_attributes",
-        "GET",
-        headers={"x-amz-object-attributes": "ETag"},
-        Key="a b/ü",
-        ObjectAttributes=["ETag"],
-    )
-    assert (status, b"<ETag>" in body) == (200, True)
     assert b"<TagSet>" in links("get_object_tagging", "GET", Key="a b/ü")[1]
     source = {"Bucket": links.bucket, "Key": "a b/ü"}
     status, _, _ = links(
@@ -78,6 +70,17 @@ def test_objects_are_written_read_tagged_copied_and_removed_by_links(links):
     assert links("get_object", "GET", Key="copy")[1] == b"hello"
     assert links("delete_object", "DELETE", Key="copy")[0] == 204
     assert links("get_object", "GET", Key="copy")[0] == 404
+
+
+def test_attributes_are_read_by_a_link(endpoint, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    # Version 2 of botocore does not sign this parameter, so only version 4 will do.
+    url = s3.generate_presigned_url(
+        "get_object_attributes",
+        Params={"Bucket": bucket, "Key": "k", "ObjectAttributes": ["ETag"]},
+    )
+    status, body, _ = follow(url, "GET", headers={"x-amz-object-attributes": "ETag"})
+    assert (status, b"<ETag>" in body) == (200, True)
 
 
 def test_multipart_upload_is_made_by_links_from_end_to_end(links, s3):
