@@ -31,8 +31,9 @@ from s3api.metadata import checksum_headers, meta_of, quoted_etag
 from s3api.payload import open_payload
 from s3api.refusals import SeveralAuthMechanisms
 from s3api.requests import Headers, Request
-from s3api.responses import Response
+from s3api.responses import Response, made_version
 from s3api.tagging import parse_tags
+from s3api.writes import authorize_lock
 from store.types import ObjectMeta, ObjectStat
 
 _FILE_NAME = "${filename}"
@@ -72,10 +73,14 @@ async def post_object(face: Face, request: Request) -> Response:
         policy = parse_policy(fields["policy"])
         policy.check({**fields, "bucket": request.bucket}, now_s)
         size_range = policy.size_range
+    # From here on it is a request as any other.
+    request.auth, request.owner, request.key = auth, auth.account.owner, key
     face.authorize(auth, _ACTION, request.bucket, key)
-    check_canned(fields.get("acl", ""))
+    check_canned(fields.get("acl") or fields.get("x-amz-acl", ""))
     headers = _headers(fields)
     meta = _meta(fields, headers)
+    if meta.lock_mode or meta.legal_hold:
+        authorize_lock(face, request, meta)
     part = FilePart(form, list(headers.items()), size_range)
     # Whoever signed the form did not sign the file: its size and its bytes are what come.
     payload = open_payload(part, AuthContext(access_key=""), default=DEFAULT, size_required=False)
@@ -84,7 +89,7 @@ async def post_object(face: Face, request: Request) -> Response:
         key,
         PayloadBody(payload, face.digest_limiter),
         meta,
-        owner=auth.account.owner,
+        owner=request.owner,
     )
     return _response(face, request, fields, stat)
 
@@ -127,7 +132,9 @@ def _response(
     by_host = face.domains and virtual_bucket(request.headers.get(b"host", b""), face.domains)
     path = "" if by_host else f"/{request.bucket}"
     location = f"{request.scheme}://{host}{path}/{encode_key(stat.key)}"
-    headers: list[Header] = [(b"etag", quoted_etag(stat)), *_version(stat)]
+    headers: list[Header] = [(b"etag", quoted_etag(stat))]
+    if stat.version_id is not None:
+        headers += made_version(stat)
     target = _redirect(fields, request.bucket, stat)
     if target:
         return Response(303, [*headers, (b"location", target)])
@@ -142,10 +149,6 @@ def _response(
         f"{xml.element('ETag', quoted_etag(stat).decode())}</PostResponse>"
     )
     return Response(201, [*headers, *xml.XML_HEADERS], body.encode())
-
-
-def _version(stat: ObjectStat) -> list[Header]:
-    return [(b"x-amz-version-id", stat.version_id.encode())] if stat.version_id else []
 
 
 def _redirect(fields: Mapping[str, str], bucket: str, stat: ObjectStat) -> bytes:

@@ -331,3 +331,22 @@ def test_every_type_that_a_form_names_must_be_allowed():
     found.check({"content-type": "image/jpeg, image/png"}, time.time())
     with pytest.raises(AccessDenied):
         found.check({"content-type": "image/jpeg,text/html"}, time.time())
+
+
+def test_form_makes_versions_and_locks(endpoint, s3, bucket):
+    locked = f"{bucket}-locked"
+    s3.create_bucket(Bucket=locked, ObjectLockEnabledForBucket=True)
+    until = stamp(3600)
+    lock = {
+        "x-amz-object-lock-mode": "GOVERNANCE",
+        "x-amz-object-lock-retain-until-date": until,
+    }
+    document = policy(locked, *({name: value} for name, value in lock.items()))
+    answer = post(endpoint, locked, signed(document) | lock)
+    assert answer.status == 204
+    version = answer.headers["x-amz-version-id"]
+    found = s3.get_object_retention(Bucket=locked, Key="foo.txt", VersionId=version)
+    assert found["Retention"]["Mode"] == "GOVERNANCE"
+    s3.delete_object(
+        Bucket=locked, Key="foo.txt", VersionId=version, BypassGovernanceRetention=True
+    )
