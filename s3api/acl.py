@@ -62,12 +62,20 @@ async def check_private(face: Face, request: Request) -> None:
         return
     owner = _owner(face, request.bucket).id
     root = xml.parse(await read_document(request, _SIZE_BYTES), "AccessControlPolicy")
+    xml.only(root, "Owner", "AccessControlList")
     for grants in xml.children(root, "AccessControlList"):
-        for grant in xml.children(grants, "Grant"):
-            permission = xml.texts(grant).get("Permission")
-            grantees = [xml.texts(one).get("ID", "") for one in xml.children(grant, "Grantee")]
-            if permission != "FULL_CONTROL" or grantees not in ([owner], [""]):
+        for grant in xml.only(grants, "Grant"):
+            permission = xml.texts(xml.only(grant, "Grantee", "Permission")).get("Permission")
+            if permission != "FULL_CONTROL" or _grantees(grant) not in ([owner], [""]):
                 raise NotImplementedYet()
+
+
+def _grantees(grant: xml.Element) -> list[str]:
+    """Their ids; groups and e-mail addresses are others, whoever they are."""
+    found = [xml.texts(grantee) for grantee in xml.children(grant, "Grantee")]
+    return [
+        fields.get("URI") or fields.get("EmailAddress") or fields.get("ID", "") for fields in found
+    ]
 
 
 def check_canned(name: str) -> bool:

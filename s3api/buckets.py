@@ -14,6 +14,7 @@ from s3api.errors import (
     NotImplementedYet,
 )
 from s3api.face import Face
+from s3api.metadata import check_refused
 from s3api.requests import Request
 from s3api.responses import NO_CONTENT, Response, xml_response
 from s3api.settingrefusals import BucketNameTaken
@@ -26,8 +27,11 @@ _CONFIGURATION_SIZE_BYTES = 64 * 1024
 _US_EAST_1 = "us-east-1"
 _LOCK_HEADER = b"x-amz-bucket-object-lock-enabled"
 _OWNERSHIP_HEADER = b"x-amz-object-ownership"
+_NAMESPACE_HEADER = b"x-amz-bucket-namespace"
 # Whoever owns a bucket owns what is in it.
 _OWNERSHIP = "BucketOwnerEnforced"
+# Of directory buckets, and tags, which PutBucketTagging can set.
+_UNKNOWN_PARTS = ("Location", "Bucket", "Tags")
 
 
 async def list_buckets(face: Face, request: Request) -> Response:
@@ -70,6 +74,9 @@ async def create_bucket(face: Face, request: Request) -> Response:
     lock = request.text(_LOCK_HEADER).lower() == "true"
     if request.text(_OWNERSHIP_HEADER) not in ("", _OWNERSHIP):
         raise NotImplementedYet(extras=(("Header", _OWNERSHIP_HEADER.decode()),))
+    if request.text(_NAMESPACE_HEADER) not in ("", "global"):
+        raise NotImplementedYet(extras=(("Header", _NAMESPACE_HEADER.decode()),))
+    check_refused(request.headers)
     if request.stream.content_length != 0:
         _check_location(face, await read_document(request, _CONFIGURATION_SIZE_BYTES))
     try:
@@ -84,12 +91,19 @@ async def create_bucket(face: Face, request: Request) -> Response:
 
 
 def _check_location(face: Face, document: bytes) -> None:
-    """Raises MalformedXML, InvalidLocationConstraint unless this region, or none, is meant."""
+    """This region, or none, must be meant, and nothing else.
+
+    Raises MalformedXML, InvalidLocationConstraint, NotImplementedYet.
+    """
     if not document.strip():
         return
-    constraint = xml.texts(xml.parse(document, "CreateBucketConfiguration")).get(
-        "LocationConstraint", ""
+    root = xml.only(
+        xml.parse(document, "CreateBucketConfiguration"), "LocationConstraint", *_UNKNOWN_PARTS
     )
+    fields = xml.texts(root)
+    if not fields.keys().isdisjoint(_UNKNOWN_PARTS):
+        raise NotImplementedYet()
+    constraint = fields.get("LocationConstraint", "")
     if constraint not in ("", face.region):
         raise InvalidLocationConstraint(extras=(("LocationConstraint", constraint),))
 

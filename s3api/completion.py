@@ -43,6 +43,7 @@ PARTS_MAX = 10_000
 PART_BYTES_MIN = 5 << 20
 DOCUMENT_BYTES_MAX = 4 << 20
 _PREFIX = "Checksum"
+_ELEMENTS = tuple(algorithm.element for algorithm in ALGORITHMS.values())
 
 
 async def complete_upload(face: Face, request: Request) -> Response:
@@ -90,9 +91,9 @@ async def complete_upload(face: Face, request: Request) -> Response:
 
 def _parse(document: bytes) -> list[PartClaim]:
     """The parts named, in the order given. Raises MalformedXML, InvalidArgument."""
-    root = xml.parse(document, "CompleteMultipartUpload")
+    root = xml.only(xml.parse(document, "CompleteMultipartUpload"), "Part")
     claims: list[PartClaim] = []
-    for part in xml.children(root, "Part"):
+    for part in root:
         claim = _parse_part(part)
         # A client that sent a part anew may name it twice; the later one counts.
         if claims and claims[-1].number == claim.number:
@@ -104,7 +105,7 @@ def _parse(document: bytes) -> list[PartClaim]:
 
 
 def _parse_part(part: xml.Element) -> PartClaim:
-    fields = xml.texts(part)
+    fields = xml.texts(xml.only(part, "PartNumber", "ETag", *_ELEMENTS))
     number = fields.get("PartNumber", "").strip()
     if not (number.isascii() and number.isdecimal() and len(number) <= 9 and "ETag" in fields):
         raise MalformedXML()
@@ -129,8 +130,7 @@ def _parse_part(part: xml.Element) -> PartClaim:
 
 
 def _is_checksum(name: str, text: str) -> bool:
-    algorithm = ALGORITHMS.get(name)
-    return algorithm is not None and algorithm.is_digest(text)
+    return ALGORITHMS[name].is_digest(text)
 
 
 def _claimed_parts(face: Face, upload: Upload, claims: Sequence[PartClaim]) -> list[Part]:

@@ -22,6 +22,8 @@ KEYS_MAX = 1000
 # 1,000 keys of 1,024 bytes, some of which are written as character references.
 SIZE_MAX_BYTES = 4 << 20
 
+_FIELDS = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
+
 _Outcome = Deletion | StoreError | Refusal
 
 
@@ -53,15 +55,14 @@ def _marker(deletion: Deletion) -> str:
 
 def _parse(document: bytes) -> tuple[list[Doomed], bool]:
     """The versions named, and whether to keep quiet about successes. Raises MalformedXML."""
-    root = xml.parse(document, "Delete")
+    root = xml.only(xml.parse(document, "Delete"), "Object", "Quiet")
     doomed: list[Doomed] = []
     quiet = False
     for child in root:
-        name = xml.local_name(child)
-        if name == "Quiet":
+        if xml.local_name(child) == "Quiet":
             quiet = (child.text or "").strip().lower() == "true"
-        elif name == "Object":
-            fields = xml.texts(child)
+        else:
+            fields = xml.texts(xml.only(child, *_FIELDS))
             if not fields.get("Key") or len(doomed) == KEYS_MAX:
                 raise MalformedXML()
             doomed.append(

@@ -69,15 +69,16 @@ async def put_lock_configuration(face: Face, request: Request) -> Response:
 def _parse_configuration(document: bytes) -> LockRule:
     """Raises MalformedXML, InvalidRetentionPeriod."""
     root = xml.parse(document, "ObjectLockConfiguration")
+    xml.only(root, "ObjectLockEnabled", "Rule")
     if xml.texts(root).get("ObjectLockEnabled") != "Enabled":
         raise MalformedXML()
     rules = list(xml.children(root, "Rule"))
     if not rules:
         return LockRule()
-    retentions = list(xml.children(rules[0], "DefaultRetention"))
+    retentions = list(xml.only(rules[0], "DefaultRetention"))
     if len(rules) > 1 or len(retentions) != 1:
         raise MalformedXML()
-    fields = xml.texts(retentions[0])
+    fields = xml.texts(xml.only(retentions[0], "Mode", "Days", "Years", "DefaultEventHold"))
     _check_event_hold(fields, "DefaultEventHold")
     if fields.get("Mode") not in MODES or ("Days" in fields) == ("Years" in fields):
         raise MalformedXML()
@@ -144,7 +145,8 @@ async def put_retention(face: Face, request: Request) -> Response:
 
 def _parse_retention(document: bytes) -> tuple[str, int]:
     """Mode and nanoseconds since 1970; ("", 0) to remove. Raises MalformedXML, InvalidArgument."""
-    fields = xml.texts(xml.parse(document, "Retention"))
+    retention = xml.parse(document, "Retention")
+    fields = xml.texts(xml.only(retention, "Mode", "RetainUntilDate", "EventHold"))
     _check_event_hold(fields, "EventHold")
     mode, until = fields.get("Mode", ""), fields.get("RetainUntilDate", "")
     if not mode and not until:
@@ -164,7 +166,7 @@ async def get_legal_hold(face: Face, request: Request) -> Response:
 async def put_legal_hold(face: Face, request: Request) -> Response:
     _check_locking(face, request)
     document = await read_document(request, _SIZE_BYTES)
-    status = xml.texts(xml.parse(document, "LegalHold")).get("Status")
+    status = xml.texts(xml.only(xml.parse(document, "LegalHold"), "Status")).get("Status")
     if status not in ("ON", "OFF"):
         raise MalformedXML()
     await face.namespace.objects.set_legal_hold(

@@ -51,16 +51,21 @@ _OVERRIDES = {
     "response-expires": b"expires",
 }
 # What these ask for must not be skipped in silence.
-_REFUSED = (
-    b"x-amz-server-side-encryption",
-    b"x-amz-server-side-encryption-customer-algorithm",
-    b"x-amz-server-side-encryption-customer-key",
-    b"x-amz-object-lock-event-hold",
-    b"x-amz-write-offset-bytes",
-    b"x-amz-grant-read",
-    b"x-amz-grant-read-acp",
-    b"x-amz-grant-write-acp",
-    b"x-amz-grant-full-control",
+_REFUSED = frozenset(
+    (
+        b"x-amz-server-side-encryption",
+        b"x-amz-server-side-encryption-customer-algorithm",
+        b"x-amz-server-side-encryption-customer-key",
+        b"x-amz-copy-source-server-side-encryption-customer-algorithm",
+        b"x-amz-copy-source-server-side-encryption-customer-key",
+        b"x-amz-object-lock-event-hold",
+        b"x-amz-write-offset-bytes",
+        b"x-amz-grant-read",
+        b"x-amz-grant-write",
+        b"x-amz-grant-read-acp",
+        b"x-amz-grant-write-acp",
+        b"x-amz-grant-full-control",
+    )
 )
 _has_control = re.compile("[\x00-\x1f\x7f\ud800-\udfff]").search
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+", re.ASCII).fullmatch
@@ -82,7 +87,7 @@ def meta_of(headers: Headers) -> ObjectMeta:
             fields[field] = decode_header(value)
         elif name.startswith(_USER_PREFIX):
             user[name[len(_USER_PREFIX) :].decode("latin-1")] = decode_header(value)
-    _check_refused(headers)
+    check_refused(headers)
     if user and sum(len(k.encode()) + len(v.encode()) for k, v in user.items()) > USER_BYTES_MAX:
         raise MetadataTooLarge(extras=(("MaxSizeAllowed", str(USER_BYTES_MAX)),))
     if "content_encoding" in fields:
@@ -96,13 +101,14 @@ def meta_of(headers: Headers) -> ObjectMeta:
     return ObjectMeta(**fields, user=user, tags=tags)
 
 
-def _check_refused(headers: Headers) -> None:
+def check_refused(headers: Headers) -> None:
+    """Raises InvalidStorageClass, NotImplementedYet."""
     storage_class = headers.get(b"x-amz-storage-class", b"STANDARD")
     if storage_class != b"STANDARD":
         raise InvalidStorageClass(extras=(("StorageClass", decode_header(storage_class)),))
-    for name in _REFUSED:
-        if name in headers:
-            raise NotImplementedYet(extras=(("Header", name.decode()),))
+    if not headers.keys().isdisjoint(_REFUSED):
+        asked = min(_REFUSED & headers.keys())
+        raise NotImplementedYet(extras=(("Header", asked.decode()),))
 
 
 def strip_framing(encoding: str) -> str:
@@ -115,8 +121,14 @@ def parse_tagging(text: str) -> Tags:
     """Tags written as a query string. Raises InvalidTag, InvalidArgument."""
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100)
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError(text)
     except ValueError:
-        raise InvalidArgument("The x-amz-tagging header is not a query string.") from None
+        raise InvalidArgument(
+            "The header 'x-amz-tagging' must be a query string, in UTF-8 and percent-encoded, "
+            "that names each tag once",
+            (("ArgumentName", "x-amz-tagging"), ("ArgumentValue", text)),
+        ) from None
     return checked_tags(pairs)
 
 
@@ -128,6 +140,8 @@ def checked_tags(pairs: list[tuple[str, str]], count_max: int = TAGS_MAX) -> Tag
     if len(tags) > count_max:
         raise InvalidTag(f"There can be no more than {count_max} tags")
     for key, value in pairs:
+        if key.startswith("aws:"):
+            raise InvalidTag("System tags cannot be added/updated by requester")
         if not 0 < len(key) <= TAG_KEY_MAX or not _is_tag(key):
             raise InvalidTag("The TagKey you have provided is invalid")
         if len(value) > TAG_VALUE_MAX or not _is_tag(value):

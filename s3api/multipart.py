@@ -15,15 +15,18 @@ from msgspec.structs import replace
 from s3api import checksums
 from s3api.body import open_part
 from s3api.copydigests import CopyDigests
-from s3api.errors import InvalidRequest
+from s3api.dates import parse_http_date
+from s3api.errors import InvalidRequest, PreconditionFailed
 from s3api.face import Face
-from s3api.metadata import checksum_headers, meta_of
+from s3api.metadata import check_refused, checksum_headers, meta_of
 from s3api.objects import parse_part_number
 from s3api.requests import Request, parse_copy_range
 from s3api.responses import NO_CONTENT, Response, xml_response
 from s3api.writes import authorize_lock, check_target, copied_version, open_copy_source
 from s3api.xml import element, timestamp
 from store.types import ObjectMeta, Part, Upload
+
+_INITIATED = b"x-amz-if-match-initiated-time"
 
 
 async def create_upload(face: Face, request: Request) -> Response:
@@ -85,6 +88,7 @@ def told_checksums(part: Part) -> dict[str, str]:
 
 async def upload_part(face: Face, request: Request) -> Response:
     number = parse_part_number(request.query.get("partNumber", ""))
+    check_refused(request.headers)
     upload = find_upload(face, request)
     body = open_part(request, face.digest_limiter, algorithm_of(upload), upload.meta.checksum_type)
     part = await face.namespace.uploads.put_part(
@@ -96,6 +100,7 @@ async def upload_part(face: Face, request: Request) -> Response:
 
 async def upload_part_copy(face: Face, request: Request) -> Response:
     number = parse_part_number(request.query.get("partNumber", ""))
+    check_refused(request.headers)
     upload = find_upload(face, request)
     source, stat = open_copy_source(face, request)
     ranged = request.text(b"x-amz-copy-source-range")
@@ -121,5 +126,10 @@ async def upload_part_copy(face: Face, request: Request) -> Response:
 
 
 async def abort_upload(face: Face, request: Request) -> Response:
+    initiated = request.headers.get(_INITIATED)
+    if initiated is not None:
+        upload = find_upload(face, request)
+        if parse_http_date(initiated) != upload.initiated_ns // 1_000_000_000:
+            raise PreconditionFailed(extras=(("Condition", _INITIATED.decode()),))
     await face.namespace.uploads.abort(request.bucket, request.key, request.query["uploadId"])
     return NO_CONTENT

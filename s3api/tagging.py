@@ -50,8 +50,8 @@ async def _set_tags(face: Face, request: Request, tags: Tags) -> ObjectStat:
 def parse_tags(document: bytes, count_max: int = TAGS_MAX) -> Tags:
     """The tags of a Tagging document. Raises MalformedXML, InvalidTag."""
     pairs = []
-    for tag_set in xml.children(xml.parse(document, "Tagging"), "TagSet"):
-        for tag in xml.children(tag_set, "Tag"):
+    for tag_set in xml.only(xml.parse(document, "Tagging"), "TagSet"):
+        for tag in xml.only(tag_set, "Tag"):
             fields = xml.texts(tag)
             if fields.keys() != {"Key", "Value"}:
                 raise MalformedXML()

@@ -76,6 +76,17 @@ def children(element: Element, name: str) -> Iterator[Element]:
     return (child for child in element if local_name(child) == name)
 
 
+def only(element: Element, *names: str) -> Element:
+    """The element, if all its children are of these names.
+
+    Raises MalformedXML for another: what it asks for would not be done.
+    """
+    for child in element:
+        if local_name(child) not in names:
+            raise MalformedXML()
+    return element
+
+
 def texts(element: Element) -> dict[str, str]:
     """Name -> text of the direct children; the last of a name wins. Raises MalformedXML.
 

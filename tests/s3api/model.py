@@ -106,6 +106,9 @@ COMMON_HEADERS = frozenset(
     )
 )
 
+# Operations of ours that the model doesn't know.
+UNMODELLED = {"PostObject"}
+
 _TEXTS = {
     "integer": re.compile(r"-?\d+"),
     "long": re.compile(r"-?\d+"),
@@ -155,7 +158,7 @@ def _header_faults(operation: OperationModel, exchange: Exchange) -> Iterator[st
     prefixes: dict[str, str] = {}
     if output is not None:
         for name, member in output.members.items():
-            location, wire = member.serialization.get("location"), _wire_name(name, member)
+            location, wire = member.serialization.get("location"), wire_name(name, member)
             if location == "header":
                 known[wire.lower()] = (name, member)
             elif location == "headers":
@@ -195,7 +198,7 @@ def _body_faults(operation: OperationModel, exchange: Exchange) -> Iterator[str]
     if payload is not None:
         shape = output.members[payload]
         exchange.seen.add(payload)
-        expected_root, prefix = _wire_name(payload, shape), f"{payload}."
+        expected_root, prefix = wire_name(payload, shape), f"{payload}."
         if not isinstance(shape, StructureShape):
             return
     if exchange.headers.get("content-type") != "application/xml":
@@ -220,7 +223,7 @@ def _body_members(shape: StructureShape) -> dict[str, Shape]:
     }
 
 
-def _wire_name(name: str, shape: Shape) -> str:
+def wire_name(name: str, shape: Shape) -> str:
     return shape.serialization.get("name", name)
 
 
@@ -228,7 +231,7 @@ def _structure_faults(
     shape: StructureShape, element: etree._Element, path: str, seen: set[str]
 ) -> Iterator[str]:
     members = _body_members(shape)
-    wires = {_wire_name(name, member): name for name, member in members.items()}
+    wires = {wire_name(name, member): name for name, member in members.items()}
     ranks = _ranks(shape, wires)
     last = 0
     found: set[str] = set()

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from s3api.checksums import ALGORITHMS
 from s3api.router import OPERATIONS
-from tests.s3api.model import Exchange, faults_of, members_of
+from tests.s3api.model import UNMODELLED, Exchange, faults_of, members_of
 from tests.s3api.test_multipart import FIRST, SECOND
 
 FAR = datetime(2040, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -117,8 +117,6 @@ NOT_CONFIGURED = {
     "GetBucketReplication",
     "GetPublicAccessBlock",
 }
-# Not S3's operations to the model.
-UNMODELLED = {"PostObject"}
 
 
 class Script:
