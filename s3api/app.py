@@ -109,7 +109,7 @@ class S3App(QuartTrio):
         if auth.presigned:
             adopt_query_headers(request)
         operation = find_operation(request)
-        face.authorize(auth, operation.action, request.bucket, request.key)
+        face.authorize(request, operation.action, request.bucket, request.key)
         face.check_owner(request.bucket, request.headers.get(b"x-amz-expected-bucket-owner"))
         if auth.anonymous:
             check_anonymous_query(request.query)

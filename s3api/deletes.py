@@ -109,7 +109,7 @@ async def _delete(face: Face, request: Request, doomed: list[Doomed]) -> list[_O
     for index, entry in enumerate(doomed):
         action = "s3:DeleteObject" if entry.version is None else "s3:DeleteObjectVersion"
         try:
-            face.authorize(request.auth, action, request.bucket, entry.key)
+            face.authorize(request, action, request.bucket, entry.key)
         except Refusal as exc:
             refused[index] = exc
     allowed = [entry for index, entry in enumerate(doomed) if index not in refused]

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import trio
 
-from s3api.claims import AuthContext
 from s3api.credentials import ROOT, Account
 from s3api.errors import AccessDenied
+from s3api.requests import Request
 from s3api.sigv4 import Verifier
 from store.namespace import Namespace
 
@@ -46,12 +46,13 @@ class Face:
         default_factory=lambda: trio.CapacityLimiter(DIGEST_THREADS)
     )
 
-    def authorize(self, auth: AuthContext, action: str, bucket: str, key: str) -> None:
-        """Whether who signed may do `action` ("s3:GetObject") here.
+    def authorize(self, request: Request, action: str, bucket: str, key: str) -> None:
+        """Whether who sent the request may do `action` ("s3:GetObject") here.
 
         Root may do all, an account everything in its own buckets and nothing elsewhere, others
-        nothing. Raises AccessDenied, NoSuchBucket.
+        nothing. bucket, key: not always the request's own. Raises AccessDenied, NoSuchBucket.
         """
+        auth = request.auth
         account = auth.account
         if account.root or action == NO_ACTION:
             return

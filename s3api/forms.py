@@ -75,7 +75,7 @@ async def post_object(face: Face, request: Request) -> Response:
         size_range = policy.size_range
     # From here on it is a request as any other.
     request.auth, request.owner, request.key = auth, auth.account.owner, key
-    face.authorize(auth, _ACTION, request.bucket, key)
+    face.authorize(request, _ACTION, request.bucket, key)
     check_canned(fields.get("acl") or fields.get("x-amz-acl", ""))
     headers = _headers(fields)
     meta = _meta(fields, headers)

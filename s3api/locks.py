@@ -40,7 +40,7 @@ def bypasses_governance(face: Face, request: Request, key: str) -> bool:
     if request.headers.get(_BYPASS, b"").lower() != b"true":
         return False
     try:
-        face.authorize(request.auth, "s3:BypassGovernanceRetention", request.bucket, key)
+        face.authorize(request, "s3:BypassGovernanceRetention", request.bucket, key)
     except AccessDenied:
         return False
     return True

@@ -26,7 +26,7 @@ _DATES = _CONDITIONS[2:]
 async def rename_object(face: Face, request: Request) -> Response:
     source = parse_source(request.headers.get(SOURCE, b""), request.bucket)
     for action in ("s3:GetObject", "s3:DeleteObject"):
-        face.authorize(request.auth, action, request.bucket, source)
+        face.authorize(request, action, request.bucket, source)
     if source == request.key:
         raise InvalidRequest("The source and the target of a rename are the same key.")
     await face.namespace.objects.rename(

@@ -139,7 +139,7 @@ def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectSt
     """
     source = parse_copy_source(request.headers[b"x-amz-copy-source"])
     action = "s3:GetObject" if source.version_id is None else "s3:GetObjectVersion"
-    face.authorize(request.auth, action, source.bucket, source.key)
+    face.authorize(request, action, source.bucket, source.key)
     face.check_owner(source.bucket, request.headers.get(b"x-amz-source-expected-bucket-owner"))
     try:
         stat = face.namespace.objects.stat(source.bucket, source.key, source.version_id)
@@ -185,9 +185,9 @@ def check_target(face: Face, request: Request) -> None:
 def authorize_lock(face: Face, request: Request, meta: ObjectMeta) -> None:
     """Whether the sender may lock what it uploads. Raises AccessDenied."""
     if meta.lock_mode:
-        face.authorize(request.auth, "s3:PutObjectRetention", request.bucket, request.key)
+        face.authorize(request, "s3:PutObjectRetention", request.bucket, request.key)
     if meta.legal_hold:
-        face.authorize(request.auth, "s3:PutObjectLegalHold", request.bucket, request.key)
+        face.authorize(request, "s3:PutObjectLegalHold", request.bucket, request.key)
 
 
 def _copied_meta(face: Face, request: Request, source: ObjectStat) -> ObjectMeta | None:
