@@ -9,11 +9,11 @@ the SDKs decode it (percent-encoding, "/" kept).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from s3api import xml
 from s3api.acl import owner_element
 from s3api.errors import InvalidArgument
 from s3api.face import Face
@@ -145,5 +145,11 @@ def prefix_element(encoded: str) -> str:
 
 def checksum_names(entry: ObjectStat) -> str:
     """The algorithms and the type of an entry's checksums."""
-    names = "".join(xml.element("ChecksumAlgorithm", name) for name in entry.meta.checksums)
-    return names + element("ChecksumType", entry.meta.checksum_type or "FULL_OBJECT")
+    return _checksum_names(tuple(entry.meta.checksums), entry.meta.checksum_type)
+
+
+@functools.lru_cache(maxsize=256)
+def _checksum_names(names: tuple[str, ...], checksum_type: str) -> str:
+    """One text for the thousand entries of a page, which mostly have the same algorithm."""
+    algorithms = "".join(element("ChecksumAlgorithm", name) for name in names)
+    return algorithms + element("ChecksumType", checksum_type or "FULL_OBJECT")
