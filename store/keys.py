@@ -12,7 +12,7 @@ from metadb import dentries
 from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
 from store import locks, reading, tree, versions
-from store.errors import NotRegular
+from store.errors import NotRegular, PreconditionFailed
 from store.names import check_length, split_key
 from store.preconditions import check
 from store.resolve import visible
@@ -65,6 +65,9 @@ def publish(
         check(precondition, key, visible(tx, bucket, components))
     place, made = tree.make_place(tx, state, bucket, components, now)
     old = dentries.stat(tx, place.parent, place.name)
+    if old is not None and "*" in precondition.if_none_match:
+        # A file that the mount makes, and S3 doesn't see before it is closed, has its name.
+        raise PreconditionFailed(key, "If-None-Match")
     if rules.versioning != OFF:
         versions.make_room(tx, state, rules, bucket, key.encode())
     if old is None:

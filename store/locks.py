@@ -72,9 +72,8 @@ def with_retention(
     if rules.lock is None:
         raise LockNotEnabled()
     weaker = until_ns < meta.lock_until_ns or mode != meta.lock_mode
-    stronger = mode == COMPLIANCE and until_ns >= meta.lock_until_ns
     held = replace(meta, legal_hold=False)
-    if weaker and not stronger and is_locked(held, now, bypass=bypass):
+    if weaker and is_locked(held, now, bypass=bypass):
         raise Locked("retention")
     return replace(meta, lock_mode=mode, lock_until_ns=until_ns if mode else 0)
 

@@ -161,7 +161,6 @@ def test_file_made_meanwhile_keeps_its_name(endpoint, s3, place):
     assert body_of(s3, place) == b"mount"
 
 
-@pytest.mark.xfail(reason="If-None-Match doesn't see a file not yet published", strict=True)
 def test_file_that_is_still_being_written_keeps_its_name(endpoint, s3, place):
     async def create():
         parent = endpoint.namespace.buckets.get(place).id
@@ -190,7 +189,6 @@ def test_key_that_was_put_meanwhile_is_there_for_the_mount(endpoint, s3, place):
     assert body_of(s3, place) == b"put"
 
 
-@pytest.mark.xfail(reason="If-None-Match doesn't see a file not yet published", strict=False)
 @pytest.mark.slow
 def test_of_puts_and_the_mount_one_makes_each_key(endpoint, s3, place):
     for number in range(20):

@@ -290,7 +290,6 @@ def test_governance_gives_way_to_a_bypass_only(s3, locked):
     s3.delete_object(BypassGovernanceRetention=True, **named)
 
 
-@pytest.mark.xfail(reason="the store lets COMPLIANCE replace GOVERNANCE unasked", strict=True)
 def test_another_mode_needs_a_bypass(s3, locked):
     put(s3, locked)
     retain(s3, locked, "GOVERNANCE", FAR)
