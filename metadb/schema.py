@@ -67,6 +67,22 @@ bucket_config = Table(
     sqlite_with_rowid=False,
 )
 
+identity = Table(
+    "identity",
+    METADATA,
+    # Who may do what: few rows, read at start and kept in memory (store.identity).
+    # The account's id: the root's, or a configured user's.
+    Column("account", Text, nullable=False),
+    # 'user', 'group', 'key', 'policy', 'role', 'provider', ...
+    Column("kind", Text, nullable=False),
+    # Unique within account and kind; of a key its access key id.
+    Column("name", Text, nullable=False),
+    # JSON, in the shape its owner in `store` defines; secrets in it are sealed.
+    Column("document", Text, nullable=False),
+    PrimaryKeyConstraint("account", "kind", "name"),
+    sqlite_with_rowid=False,
+)
+
 inode = Table(
     "inode",
     METADATA,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The revision that this version of the program writes."""
 
 
