@@ -8,9 +8,12 @@ import hmac
 import json
 import re
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
+from minio import Minio
+from minio.datatypes import PostPolicy
 
 from s3api.errors import AccessDenied
 from s3api.formpolicy import parse_policy
@@ -115,6 +118,23 @@ def test_boto3_signs_forms_with_version_4(endpoint, s3, bucket):
     assert post(endpoint, bucket, forged).code == "SignatureDoesNotMatch"
     unsigned = {k: v for k, v in form["fields"].items() if not k.startswith("x-amz-")}
     assert post(endpoint, bucket, unsigned).code == "InvalidArgument"
+
+
+def test_minio_py_signs_forms_too(endpoint, s3, bucket):
+    client = Minio(
+        endpoint=f"127.0.0.1:{endpoint.port}",
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        secure=False,
+        region="us-east-1",
+    )
+    document = PostPolicy(bucket, datetime.now(UTC) + timedelta(minutes=5))
+    document.add_starts_with_condition("key", "up/")
+    document.add_content_length_range_condition(1, 10)
+    fields = {"key": "up/cat.jpg", **client.presigned_post_policy(document)}
+    answer = post(endpoint, bucket, fields)
+    assert (answer.status, answer.code) == (204, "")
+    assert s3.get_object(Bucket=bucket, Key="up/cat.jpg")["Body"].read() == b"bar"
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 1_048_576, 3_000_001])
