@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from metadb import content, inodes, uploads
 from metadb.records import InodeId, InodeRow, PartRow, UploadRow
 from metadb.statements import Tx
-from store import locks, partcopies, tree
+from store import locks, partcopies, tree, versions
 from store.buckets import drop_upload
 from store.errors import (
     InvalidArgument,
@@ -28,7 +28,7 @@ from store.errors import (
     PreconditionFailed,
     TooLarge,
 )
-from store.keys import Found, find, new_object, publish, snapshot_of, stat_of
+from store.keys import Found, new_object, publish, snapshot_of, stat_of
 from store.names import check_length, split_key
 from store.rules import check_quota, rules_of, said
 from store.state import State, now_ns
@@ -339,15 +339,15 @@ def _complete(
 
 
 def _completed_before(tx: Tx, state: State, target: tuple[str, str, str]) -> Found:
-    """The object a repeated Complete made, if it still stands there. Raises NoSuchUpload."""
+    """The version a repeated Complete made, if it is still there. Raises NoSuchUpload."""
     bucket, key, upload_id = target
     ended = uploads.completed_as(tx, upload_id)
     if ended is None or ended[0] != tree.bucket_id(tx, bucket) or ended[1] != key.encode():
         raise NoSuchUpload(upload_id)
-    found = find(tx, state, bucket, key, None)
-    if found.row.etag != ended[2]:
+    row = versions.find_etag(tx, ended[0], key, ended[2])
+    if row is None:
         raise NoSuchUpload(upload_id)
-    return found
+    return Found(row, said(rules_of(tx, state, ended[0]), row.version_id))
 
 
 def _claimed(tx: Tx, upload_id: str, claims: Sequence[PartClaim]) -> list[PartRow]:

@@ -62,19 +62,35 @@ class VersionWalk:
         return VersionPage(entries=entries, next=(last.key, last.version_id))
 
     async def _rest_of_key(self, key: bytes, version_id: str, wanted: int) -> None:
-        """The versions of one key that are older than the one of this id."""
+        """The versions of one key that are older than the one of this id.
+
+        Where that one is gone, those whose ids are lower: ids begin with the time they were made.
+        """
         read = self._state.engine.read
         id_ = None if version_id == NULL_VERSION else version_id
         kept = read(versions.find, self._bucket, key, id_)
-        # A version that is not in the history any more was, or is, the current one.
-        below = 1 << 62 if kept is None else kept.sequence
+        below, bound = 1 << 62, None
+        if kept is not None:
+            below = kept.sequence
+        else:
+            current = await self._current(key)
+            if current is None or current.version_id != id_:
+                bound = id_
+                if current is not None and _is_before(current.version_id, bound):
+                    self._found.append(_current(current))
         while len(self._found) < wanted:
             rows = read(versions.older, self._bucket, key, below, self._batch)
-            self._found += [_entry(row, latest=False) for row in rows]
+            self._found += [
+                _entry(row, latest=False) for row in rows if _is_before(row.version_id, bound)
+            ]
             if len(rows) < self._batch:
                 return
             below = rows[-1].sequence
             await trio.lowlevel.checkpoint()
+
+    async def _current(self, key: bytes) -> ObjectStat | None:
+        found = await self._walk(self._bucket, key, b"", 1)
+        return found[0] if found and found[0].key.encode() == key else None
 
     async def _merge(self, position: bytes, wanted: int) -> None:
         """Add what lies behind `position`, until there are `wanted` entries."""
@@ -142,6 +158,11 @@ class VersionWalk:
             return None
         cut = key.find(self._delimiter, len(self._prefix))
         return None if cut < 0 else key[: cut + len(self._delimiter)]
+
+
+def _is_before(version_id: str | None, bound: str | None) -> bool:
+    """Whether it may have been made before `bound`; None: there is no telling."""
+    return version_id is None or bound is None or version_id < bound
 
 
 def _current(stat: ObjectStat) -> VersionEntry:

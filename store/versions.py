@@ -40,6 +40,8 @@ from store.types import Deletion
 
 # Versions left at a directory's new path that its rename compares with its own.
 _MERGED_MAX = 1000
+_SEARCHED_MAX = 1000
+_SEQUENCE_PAST = 1 << 62
 
 
 def new_id(rules: Rules, now: int) -> str | None:
@@ -67,6 +69,17 @@ def find(tx: Tx, rules: Rules, bucket: InodeId, key: str, version: str | None) -
     if kept.inode is None:
         raise VersionIsMarker(key, version, kept.stored_ns)
     return _inode(tx, kept)
+
+
+def find_etag(tx: Tx, bucket: InodeId, key: str, etag: str) -> InodeRow | None:
+    """The newest version of a key with this ETag, among the last 1,000."""
+    row = visible(tx, bucket, split_key(key))
+    if row is not None and row.etag == etag:
+        return row
+    for kept in versions.older(tx, bucket, key.encode(), _SEQUENCE_PAST, _SEARCHED_MAX):
+        if kept.inode is not None and kept.etag == etag:
+            return inodes.get(tx, kept.inode)
+    return None
 
 
 def _missing(tx: Tx, rules: Rules, bucket: InodeId, key: str) -> StoreError:

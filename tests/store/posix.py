@@ -48,7 +48,29 @@ _BROKEN = {
         SELECT inode FROM xattr WHERE inode NOT IN (SELECT id FROM inode)""",
     "inodes of nobody": """
         SELECT id FROM inode WHERE id != 1 AND id NOT IN (SELECT inode FROM dentry)
-        AND id NOT IN (SELECT inode FROM orphan) AND id NOT IN (SELECT inode FROM part)""",
+        AND id NOT IN (SELECT inode FROM orphan) AND id NOT IN (SELECT inode FROM part)
+        AND id NOT IN (SELECT inode FROM version WHERE inode IS NOT NULL)""",
+    "M6 versions": """
+        SELECT v.sequence FROM version v LEFT JOIN inode i ON i.id = v.inode
+        WHERE v.inode IS NOT NULL AND (i.id IS NULL OR i.nlink != 0 OR i.bucket != v.bucket)""",
+    "M6 version ids": """
+        SELECT bucket, key, version_id FROM version
+        GROUP BY bucket, key, version_id HAVING count(*) > 1""",
+    "M6 current version ids": """
+        WITH RECURSIVE path(inode, bucket, key) AS (
+            SELECT id, id, X'' FROM bucket
+            UNION ALL
+            SELECT d.inode, p.bucket, CAST(p.key || d.name AS BLOB)
+            FROM path p JOIN dentry d ON d.parent = p.inode)
+        SELECT p.key, i.version_id FROM path p JOIN inode i ON i.id = p.inode
+        JOIN version v ON v.bucket = p.bucket AND v.key = p.key AND v.version_id IS i.version_id
+        WHERE i.etag IS NOT NULL""",
+    "V2 versions that are open": """
+        SELECT inode FROM version WHERE inode IN (SELECT inode FROM orphan)""",
+    "M7 usage": """
+        SELECT u.bucket, u.size, u.inodes FROM usage u
+        WHERE u.size != (SELECT coalesce(sum(size), 0) FROM inode i WHERE i.bucket = u.bucket)
+        OR u.inodes != (SELECT count(*) FROM inode i WHERE i.bucket = u.bucket)""",
 }
 
 
@@ -94,7 +116,14 @@ async def contents(files: Files, inode: InodeId) -> bytes:
 
 async def object_bytes(namespace: Namespace, key: str, bucket: str = "box") -> bytes:
     """What S3 gives for a key."""
-    with closing(namespace.objects.open(bucket, key)) as reader:
+    return await version_bytes(namespace, key, None, bucket)
+
+
+async def version_bytes(
+    namespace: Namespace, key: str, version: str | None, bucket: str = "box"
+) -> bytes:
+    """What S3 gives for a version of a key."""
+    with closing(namespace.objects.open(bucket, key, version)) as reader:
         found = bytearray()
         async with aclosing(reader.stream(0, reader.stat.size)) as stream:  # type: ignore[type-var]
             async for buffers in stream:
