@@ -29,6 +29,8 @@ from s3api.settingrefusals import FileTooSmall, FormMalformed, FormTooLarge, NoF
 
 FIELD_BYTES_MAX = 20 * 1024
 FIELDS_MAX = 256
+# All that may come before the file, with the fields' headers and what is no field at all.
+PREFACE_BYTES_MAX = 1 << 20
 FILE = "file"
 
 Event = MultipartSegment | bytes | None
@@ -46,6 +48,8 @@ class Form:
         self.fields: dict[str, str] = {}
         self.file_name = ""
         self._source = source
+        self._preface_bytes = 0
+        self._in_file = False
         try:
             self._parser = PushMultipartParser(boundary, max_segment_count=FIELDS_MAX)
         except MultipartError:
@@ -66,6 +70,7 @@ class Form:
             name = (segment.name or "").lower()
             if name == FILE:
                 self.file_name = base_name(segment.filename or "")
+                self._in_file = True
                 return
             value = await self._read_value(left_bytes - len(name))
             left_bytes -= len(name) + len(value)
@@ -103,7 +108,11 @@ class Form:
                     return event
                 if self._parser.closed:
                     return None
+                if self._preface_bytes > PREFACE_BYTES_MAX:
+                    raise FormTooLarge()
                 piece = await self._source.receive_body()
+                if not self._in_file:
+                    self._preface_bytes += len(piece or b"")
                 self._events = self._parser.parse(bytes(piece or b""))
         except ParserLimitReached:
             raise FormTooLarge() from None

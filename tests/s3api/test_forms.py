@@ -284,6 +284,11 @@ def test_form_without_a_file_or_with_much_else_is_refused(endpoint, bucket):
     assert post(endpoint, bucket, {}, whole=twice).code == "InvalidArgument"
 
 
+def test_body_without_a_boundary_is_not_read_to_its_end(endpoint, bucket):
+    answer = post(endpoint, bucket, {}, whole=b"x" * 1_500_000, size=1 << 40)
+    assert (answer.status, answer.code) == (400, "MaxPostPreDataLengthExceededError")
+
+
 @pytest.mark.parametrize("cut", [3, 20, 200, -1, -8, -40, -65])
 def test_form_that_breaks_off_makes_nothing(endpoint, s3, bucket, cut):
     whole = multipart(signed(policy(bucket)), b"y" * 50)
