@@ -1,29 +1,36 @@
 """Drives that come back are taken back, one after the other, as long as the store is open.
 
-A drive that is behind (stale) is only read. First the metadata disowns the copy it held, then its
-label gets the pool's epoch, and from then on it takes new segments and may hold a copy again.
-What it missed of the bytes is known run by run, and healed from the others.
-Invariant: the epoch comes last. A crash before that leaves the drive as stale as it was.
+A drive that is behind (stale) is only read. First heal is told to look through it, then the
+metadata disowns the copy it held, then its label gets the pool's epoch, and from then on it takes
+new segments and may hold a copy again. Where an empty drive stands in the place of a missing one,
+it becomes a member of the pool in its stead, and heal fills it.
+Invariants: the epoch comes last, so a crash before that leaves the drive as stale as it was;
+  a folder that may be the bare mount point of an absent drive is never written to.
 Concurrency: one task, owned by whoever opens the store.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
+from pathlib import Path
 
 import trio
 
+from metadb.errors import MetadbError
 from metadb.sqlite import CopyPlace, SqliteEngine
 from store.chunks.drive import Drive
 from store.chunks.errors import ChunkError
-from store.chunks.label import FOLDER, META
-from store.chunks.pool import Pool
+from store.chunks.label import FOLDER, META, is_emptied
+from store.chunks.local import LocalChunks
 from store.chunks.types import DriveId, DriveState
+from store.heal import Healer
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _AGAIN_AFTER_S = 30.0
+_LOOK_S = 5.0
 
 
 def copy_place(drive: Drive) -> CopyPlace:
@@ -33,34 +40,77 @@ def copy_place(drive: Drive) -> CopyPlace:
 
 
 async def take_drives_back(
-    pool: Pool, engine: SqliteEngine, *, task_status: trio.TaskStatus[None]
+    chunks: LocalChunks,
+    engine: SqliteEngine,
+    healer: Healer,
+    *,
+    adopt_empty: bool = True,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Look for drives that are behind, or were away at the start, for ever.
+    """Look for drives that are behind, were away at the start or were emptied, for ever.
 
     A drive that falls behind again and again is taken back every half minute only.
     """
+    pool = chunks.pool
     tried_s: dict[DriveId, float] = {}
     away = {drive.id for drive in pool.drives if drive.state is DriveState.OFFLINE}
+    empty: set[DriveId] = set()
     task_status.started()
     while True:
         now_s = trio.current_time()
         for drive in pool.drives:
             behind = drive.stale and drive.state is DriveState.READ_ONLY
             back = drive.id in away and drive.state is DriveState.ONLINE
-            if (behind or back) and now_s - tried_s.get(drive.id, -1e9) >= _AGAIN_AFTER_S:
-                tried_s[drive.id] = now_s
-                if await _take_back(pool, engine, drive):
-                    away.discard(drive.id)
+            if not behind and not back and not (adopt_empty and await _is_emptied(chunks, drive)):
+                empty.discard(drive.id)
+            elif now_s - tried_s.get(drive.id, -1e9) >= _AGAIN_AFTER_S:
+                if behind or back:
+                    tried_s[drive.id] = now_s
+                    if await _take_back(chunks, engine, healer, drive):
+                        away.discard(drive.id)
+                elif drive.id not in empty:
+                    empty.add(drive.id)  # Looked at once more: it may be on its way somewhere.
+                else:
+                    tried_s[drive.id] = now_s
+                    await replace(chunks, engine, drive, drive.io.path)
         await trio.sleep(_LOOK_EVERY_S)
 
 
-async def _take_back(pool: Pool, engine: SqliteEngine, drive: Drive) -> bool:
+async def replace(
+    chunks: LocalChunks, engine: SqliteEngine, missing: Drive, path: Path
+) -> Drive | None:
+    """Let the empty folder at `path` take a missing drive's place; None where it can't, and why."""
+    try:
+        drive = await chunks.replace_drive(missing.id, path)
+        engine.forget_place(missing.id)
+        await engine.take_back(copy_place(drive))
+    except (OSError, TimeoutError, ChunkError) as error:
+        log.warning("%s does not take the place of %s: %s", path, missing.io.path, error)
+        return None
+    log.info("the empty drive %s takes the place of %s", path, missing.id)
+    return drive
+
+
+async def _is_emptied(chunks: LocalChunks, drive: Drive) -> bool:
+    if drive.state is not DriveState.OFFLINE or drive.hung:
+        return False
+    others = [each.io.path for each in chunks.pool.drives if each.readable]
+    look = partial(is_emptied, drive.io.path, others)
+    with trio.move_on_after(_LOOK_S):
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+    return False
+
+
+async def _take_back(
+    chunks: LocalChunks, engine: SqliteEngine, healer: Healer, drive: Drive
+) -> bool:
     """Whether the drive is part of the pool again."""
     try:
+        await healer.suspect([drive.id])
         await engine.take_back(copy_place(drive))
         if drive.stale:
-            await pool.rejoin(drive)
-    except (OSError, ChunkError) as error:
+            await chunks.pool.rejoin(drive)
+    except (OSError, ChunkError, MetadbError) as error:
         log.warning("drive %s was behind and stays out: %s", drive.io.path, error)
         return False
     log.info("drive %s was away and is back in the pool", drive.io.path)

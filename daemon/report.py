@@ -35,6 +35,42 @@ class CopyReport(Struct, frozen=True, kw_only=True):
     role: str
 
 
+class HealEpisode(Struct, frozen=True, kw_only=True):
+    """One time that there was something to heal. Times in seconds since 1970."""
+
+    began_s: float
+    ended_s: float
+    causes: list[str]
+    segments: int
+    fragments: int
+    written_bytes: int
+    lost_stripes: int
+
+
+class HealStatus(Struct, frozen=True, kw_only=True):
+    """state: idle; healing; waiting, when something is wrong that no drive there is can mend.
+
+    bytes_left, eta_s: estimates, eta_s None while there is none. waiting_segments: no drive has
+    room for a member of theirs. given_up_segments: not all of their bytes can be had at present.
+    mended_fragments: repaired after reads found them bad, since the start. suspects: paths of
+    drives that were away and are being looked through. heals_in_s: until a drive that is away is
+    given up.
+    """
+
+    state: str
+    causes: list[str]
+    segments_left: int
+    bytes_left: int
+    bytes_per_s: float
+    eta_s: float | None
+    waiting_segments: int
+    given_up_segments: int
+    mended_fragments: int
+    suspects: list[str]
+    heals_in_s: float | None
+    history: list[HealEpisode]
+
+
 class PoolReport(Struct, frozen=True, kw_only=True):
     """The drives together.
 
@@ -55,6 +91,7 @@ class PoolReport(Struct, frozen=True, kw_only=True):
     drives: list[DriveReport]
     copies: list[CopyReport]
     copies_wanted: int
+    heal: HealStatus | None = None
 
 
 class MountReport(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ from store.chunks.events import ChunkEvent, FragmentDamaged
 from store.chunks.local import LocalChunks
 from store.chunks.pool import Pool, open_drives
 from store.chunks.types import DriveId, DriveState
+from store.heal import HealConfig, Healer
 from store.namespace import Namespace
 from store.state import StoreConfig
 
@@ -55,6 +56,7 @@ class OpenStore:
     namespace: Namespace
     chunks: LocalChunks
     engine: SqliteEngine
+    healer: Healer
     allow_single_copy: bool
 
 
@@ -78,12 +80,20 @@ async def opened_store(settings: Settings) -> AsyncIterator[OpenStore]:
         async with running(chunks.run), _opened_engine(settings, pool) as engine:
             config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
             namespace = Namespace(engine, chunks, pool.store, config)
-            rejoin = partial(take_drives_back, pool, engine)
-            async with running(engine.run), running(namespace.run), running(rejoin):
+            healer = Healer(engine, chunks, namespace.readers, _heal_config(settings))
+            adopt = settings.heal.adopt_empty
+            rejoin = partial(take_drives_back, chunks, engine, healer, adopt_empty=adopt)
+            async with (
+                running(engine.run),
+                running(namespace.run),
+                running(healer.run),
+                running(rejoin),
+            ):
                 yield OpenStore(
                     namespace=namespace,
                     chunks=chunks,
                     engine=engine,
+                    healer=healer,
                     allow_single_copy=settings.pool.allow_single_copy,
                 )
     finally:
@@ -232,6 +242,11 @@ def _chunk_config(settings: Settings) -> ChunkConfig:
         io_deadline_s=pool.io_deadline_s,
         flush_deadline_s=pool.flush_deadline_s,
     )
+
+
+def _heal_config(settings: Settings) -> HealConfig:
+    heal = settings.heal
+    return HealConfig(wait_s=heal.wait_s, rate_bytes_s=heal.rate_bytes_s)
 
 
 def _log_event(event: ChunkEvent) -> None:

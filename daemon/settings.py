@@ -55,6 +55,19 @@ class UserSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     secret_key_file: str = ""
 
 
+class HealSettings(Struct, frozen=True, kw_only=True):
+    """Rebuilding what drives lost.
+
+    wait_s: how long a drive may be away before what it held is built on the others.
+    rate_bytes_s: most that is read and written in a second, 0 for no limit.
+    adopt_empty: an empty drive at the place of a missing one is taken into the pool.
+    """
+
+    wait_s: Annotated[float, Meta(ge=0, le=30 * 86400)] = 300.0
+    rate_bytes_s: Annotated[int, Meta(ge=0)] = 0
+    adopt_empty: bool = True
+
+
 class S3Settings(Struct, frozen=True, kw_only=True):
     """The S3 endpoint.
 
@@ -125,6 +138,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     pool: PoolSettings = PoolSettings()
     metadata: MetadataSettings = MetadataSettings()
+    heal: HealSettings = HealSettings()
     s3: S3Settings = S3Settings()
     console: ConsoleSettings = ConsoleSettings()
     mount: MountSettings = MountSettings()

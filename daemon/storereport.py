@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.report import CopyReport, DriveReport, PoolReport
+from msgspec.structs import asdict
+
+from daemon.report import CopyReport, DriveReport, HealEpisode, HealStatus, PoolReport
 from daemon.services import OpenStore, copies_wanted
 from store.chunks.geometry import choose_shards
 from store.chunks.types import DriveId, DriveState
@@ -43,6 +45,26 @@ def pool_report(store: OpenStore) -> PoolReport:
         drives=drives,
         copies=_copies(store),
         copies_wanted=copies_wanted(pool),
+        heal=_heal(store),
+    )
+
+
+def _heal(store: OpenStore) -> HealStatus:
+    report = store.healer.report()
+    paths = {drive.id: str(drive.io.path) for drive in store.chunks.pool.drives}
+    return HealStatus(
+        state=report.state,
+        causes=report.causes,
+        segments_left=report.segments_left,
+        bytes_left=report.bytes_left,
+        bytes_per_s=round(report.bytes_per_s, 1),
+        eta_s=None if report.eta_s is None else round(report.eta_s, 1),
+        waiting_segments=report.waiting_segments,
+        given_up_segments=report.given_up_segments,
+        mended_fragments=report.mended_fragments,
+        suspects=[paths.get(drive, drive) for drive in report.suspects],
+        heals_in_s=None if report.heals_in_s is None else round(report.heals_in_s, 1),
+        history=[HealEpisode(**asdict(record)) for record in report.history],
     )
 
 
@@ -50,4 +72,4 @@ def _copies(store: OpenStore) -> list[CopyReport]:
     paths = {drive.id: str(drive.io.path) for drive in store.chunks.pool.drives}
     holders = [("primary", store.engine.primary_drive)]
     holders += [("copy", drive) for drive in store.engine.copy_drives]
-    return [CopyReport(path=paths[DriveId(drive)], role=role) for role, drive in holders]
+    return [CopyReport(path=paths.get(DriveId(drive), drive), role=role) for role, drive in holders]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from daemon.report import Report, duration_text, size_text
+from daemon.report import HealStatus, Report, duration_text, size_text
 from daemon.rootkey import RootKey
 
 
@@ -57,6 +57,7 @@ def status_text(report: Report) -> str:
         f"  Space        {size_text(pool.free_bytes)} free of {size_text(pool.total_bytes)}",
         f"  Redundancy   {code}",
         f"  Damage       {pool.damaged_fragments} damaged fragments found while reading",
+        f"  Heal         {heal_text(pool.heal)}",
         f"  Restarts     {report.restarts}",
         "",
         *_table(
@@ -80,6 +81,23 @@ def status_text(report: Report) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def heal_text(heal: HealStatus | None) -> str:
+    """What heal is doing, in a line."""
+    if heal is None or (heal.state == "idle" and heal.heals_in_s is None):
+        return "nothing is left to be healed"
+    parts = []
+    if heal.state == "healing":
+        left = f"{heal.segments_left} segments, about {size_text(heal.bytes_left)} left"
+        parts.append(left if heal.eta_s is None else f"{left}, {duration_text(heal.eta_s)}")
+    if heal.waiting_segments:
+        parts.append(f"{heal.waiting_segments} segments wait for a drive to be healed on")
+    if heal.given_up_segments:
+        parts.append(f"{heal.given_up_segments} segments have stripes that can't be had")
+    if heal.heals_in_s is not None:
+        parts.append(f"a drive that is away is given up in {duration_text(heal.heals_in_s)}")
+    return "; ".join(parts) or heal.state
 
 
 def _mount_text(report: Report) -> str:

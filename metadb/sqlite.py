@@ -133,6 +133,10 @@ class SqliteEngine:
         """
         await self._upkeep.take_back(place)
 
+    def forget_place(self, drive: str) -> None:
+        """A drive is out of the pool: no copy is built there any more."""
+        self._upkeep.forget_place(drive)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep barriers, checkpoints and copies going; raises PrimaryLost.
 

@@ -136,6 +136,10 @@ class Upkeep:
         self._flusher.ejected.discard(place.drive)
         self._flusher.changed.set()
 
+    def forget_place(self, drive: str) -> None:
+        """See `SqliteEngine.forget_place`."""
+        self._places.pop(drive, None)
+
     async def join_missing(self, wanted: int) -> None:
         """Build copies on drives that have none until `wanted` drives, of those there are, do."""
         flusher = self._flusher

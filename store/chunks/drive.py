@@ -60,6 +60,7 @@ class Drive:
         self.cause = cause
         self.stale = False
         self.draining = False
+        self.retired = False
         self.hung = False
         self._refused = False
         self.overdue_reads = 0
@@ -129,6 +130,14 @@ class Drive:
             damaged_fragments=self.damaged_fragments,
         )
 
+    def retire(self) -> None:
+        """It is out of the pool for good."""
+        self.retired = True
+        self.on_change = lambda drive, before: None
+        self._change(DriveState.OFFLINE, "it was taken out of the pool")
+        self.forget_handles()
+        self.io.detach()
+
     # -- what happens to it ------------------------------------------------------------
 
     def fence(self, cause: str) -> None:
@@ -190,7 +199,7 @@ class Drive:
 
     async def watch(self, pool_epoch: Callable[[], int]) -> None:
         """Probe again and again; for a task of its own."""
-        while True:
+        while not self.retired:
             await self.check(pool_epoch())
             await trio.sleep(self._config.probe_interval_s)
 
@@ -200,7 +209,7 @@ class Drive:
             await self._check(pool_epoch)
 
     async def _check(self, pool_epoch: int) -> None:
-        if self.hung:
+        if self.hung or self.retired:
             return
         known = self.label
         try:

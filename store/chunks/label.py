@@ -158,6 +158,23 @@ def format_drives(paths: Sequence[str | os.PathLike[str]], parity: int | None = 
     return store
 
 
+def is_emptied(path: Path, others: Sequence[Path]) -> bool:
+    """Whether `path` is an empty drive, and surely not the bare mount point of an absent one.
+
+    others: the pool's drives that are there. A mount point is never bare; and where all the others
+    stand on the file system that the folder is on, no drive of the pool is mounted. Blocks.
+    """
+    try:
+        if set(os.listdir(path)) - {"lost+found"}:
+            return False
+        if os.path.ismount(path):
+            return True
+        device = os.stat(path).st_dev
+        return bool(others) and all(os.stat(other).st_dev == device for other in others)
+    except OSError:
+        return False
+
+
 def prepare_folder(path: Path) -> None:
     """Make one empty folder ready for a label, to replace a drive. Raises LabelError."""
     _refuse_unfit([path])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import trio
 
@@ -76,7 +77,7 @@ class LocalChunks:
             async with trio.open_nursery() as nursery:
                 self._writer.nursery = self._reader.nursery = nursery
                 for drive in self.pool.drives:
-                    nursery.start_soon(drive.watch, lambda: self.pool.epoch)
+                    nursery.start_soon(drive.watch, self._epoch)
                 task_status.started()
         finally:
             self._writer.nursery = self._reader.nursery = None
@@ -150,6 +151,24 @@ class LocalChunks:
         return [drive.status() for drive in self.pool.drives]
 
     # -- drives ------------------------------------------------------------------------
+
+    async def replace_drive(self, missing: DriveId, path: Path) -> Drive:
+        """Let the empty folder at `path` take the place of a missing drive, for heal to fill.
+
+        Raises LabelError, OSError, TimeoutError, BelowWriteQuorum.
+        """
+        drive = await self.pool.adopt_replacement(missing, path)
+        self._welcome(drive)
+        return drive
+
+    def _welcome(self, drive: Drive) -> None:
+        """A drive came into the pool while it is in use."""
+        drive.on_change = self._drive_changed
+        self._writer.service().start_soon(drive.watch, self._epoch)
+        self._drive_changed(drive, DriveState.OFFLINE)
+
+    def _epoch(self) -> int:
+        return self.pool.epoch
 
     def _drive_changed(self, drive: Drive, before: DriveState) -> None:
         if drive.state is DriveState.ONLINE:

@@ -26,7 +26,7 @@ import trio
 
 from store.chunks.config import ChunkConfig
 from store.chunks.drive import Drive
-from store.chunks.drive_io import DriveIO
+from store.chunks.drive_io import DriveIO, Probe
 from store.chunks.errors import BelowWriteQuorum, DriveBusy, LabelError
 from store.chunks.geometry import default_parity
 from store.chunks.label import Label, Member, prepare_folder, put_label
@@ -108,24 +108,44 @@ class Pool:
             drive.label = label
         await drive.check(self.epoch)
 
-    async def adopt_replacement(self, missing: DriveId, path: Path) -> DriveId:
-        """Let the empty folder at `path` take the place of a missing drive; its new id.
+    async def adopt_replacement(self, missing: DriveId, path: Path) -> Drive:
+        """Let the empty folder at `path` take the place of a missing drive; the new one.
 
-        It counts from the next start on, and is healed then. All other labels come first, so a
-        crash half-way leaves a place in the pool that is still missing its drive.
-        Raises LabelError when the drive isn't missing or the folder isn't fit.
+        All other labels come first, so a crash half-way leaves a place in the pool that is still
+        missing its drive. Raises LabelError when the drive isn't missing or the folder isn't fit,
+        OSError, TimeoutError.
         """
         gone = self.by_id[missing]
-        if gone.state is not DriveState.OFFLINE:
+        if gone.state not in (DriveState.OFFLINE, DriveState.FENCED):
             raise LabelError(f"{gone.io.path}: this drive is not missing")
         await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
         place = next(i for i, each in enumerate(self._members) if each.drive == missing)
         drive = DriveId(secrets.token_hex(16))
         self._members[place] = Member(drive=drive, path=str(path))
-        await self.raise_epoch()
+        await self.raise_epoch(leave_out=missing)
+        found = await self._format(drive, path, type(gone.io))
+        gone.retire()
+        self.drives = tuple(found if each is gone else each for each in self.drives)
+        del self.by_id[missing]
+        self.by_id[found.id] = found
+        return found
+
+    async def _format(
+        self, drive: DriveId, path: Path, io_type: Callable[[Path], DriveIO]
+    ) -> Drive:
+        """A drive of the pool made of a prepared folder."""
         label = self._label_of(drive, self.epoch, self._end_of_ids)
-        await in_thread(partial(put_label, path, label), self._config.io_deadline_s)
-        return drive
+        io = io_type(path)
+
+        def make() -> Probe:
+            put_label(path, label)
+            io.attach()
+            return io.probe()
+
+        seen = await in_thread(make, self._config.io_deadline_s)
+        found = Drive(drive, io, label, config=self._config)
+        found.settle(seen, self.epoch)
+        return found
 
     async def _write_labels(
         self, epoch: int, end_of_ids: int, leave_out: DriveId | None = None

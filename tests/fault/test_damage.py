@@ -1,4 +1,4 @@
-"""Bytes that change on a drive while nobody looks: reads mend them, and status counts them."""
+"""Bytes that change on a drive while nobody looks: reads mend them, and heal repairs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.chunks.types import ALIGN_BYTES
 from tests.crash.content import Piece
 from tests.daemon.harness import HAS_FUSE, DaemonHarness
 from tests.fault.conftest import StartDaemon
-from tests.fault.watching import move_away, wait_drive
+from tests.fault.watching import move_away, wait_drive, wait_until
 
 MiB = 1 << 20
 BUCKET = "bucket"
@@ -59,6 +59,7 @@ def test_a_flipped_byte_is_mended_and_counted(daemon: StartDaemon) -> None:
         assert _read(harness, door, f"key-{number}") == content, case
         (path,) = (path for path in before if fragment.file.is_relative_to(path))
         assert _damage(harness) == {**before, path: before[path] + 1}, case
+    _wait_repaired(harness, len(cases))
     pool = harness.status()["pool"]
     assert pool["damaged_fragments"] == len(cases)
     assert {each["state"] for each in pool["drives"]} == {"online"}
@@ -85,8 +86,11 @@ def test_damage_on_as_many_drives_as_there_is_parity_is_mended(daemon: StartDaem
     harness.start()
     assert _read(harness, "S3") == content
     assert harness.status()["pool"]["damaged_fragments"] == 2
+    _wait_repaired(harness, 2)
 
     assert harness.stop() == 0
+    for fragment in (first, second):
+        _flip(fragment.file, fragment.body + 100)
     _flip(parity[0], first.body + 100)
     harness.start()
     with pytest.raises((client.exceptions.ClientError, botocore.exceptions.HTTPClientError)):
@@ -114,6 +118,7 @@ def test_damaged_parity_is_passed_over_when_it_is_needed(daemon: StartDaemon) ->
     damaged = 0
     member = first.file.relative_to(harness.drives[lost])
     for drive in spare:
+        intact = (drive / member).read_bytes()
         _flip(drive / member, first.body + 100)
         harness.start()
         move_away(harness, lost)
@@ -121,10 +126,18 @@ def test_damaged_parity_is_passed_over_when_it_is_needed(daemon: StartDaemon) ->
         assert _read(harness, "S3") == content
         damaged += harness.status()["pool"]["damaged_fragments"]
         assert harness.stop() == 0
-        _flip(drive / member, first.body + 100)
+        (drive / member).write_bytes(intact)
         away = harness.drives[lost].with_name(harness.drives[lost].name + ".away")
         away.rename(harness.drives[lost])
     assert damaged == 1, "one of the two is the parity that is read first"
+
+
+def _wait_repaired(harness: DaemonHarness, count: int) -> None:
+    wait_until(
+        lambda: harness.status()["pool"]["heal"]["mended_fragments"] == count,
+        "what the reads found is repaired",
+        harness,
+    )
 
 
 def _read(harness: DaemonHarness, door: str, key: str = "key") -> bytes:

@@ -202,10 +202,10 @@ def test_a_stale_drive_put_back_while_running_is_not_trusted(daemon: StartDaemon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("running", [True, False], ids=["while running", "while stopped"])
-def test_a_drive_replaced_by_an_empty_folder_is_left_alone(
+def test_a_drive_replaced_by_an_empty_folder_is_left_alone_where_that_is_asked_for(
     daemon: StartDaemon, running: bool
 ) -> None:
-    harness = daemon()
+    harness = daemon(settings={"heal.adopt_empty": False})
     client = harness.client()
     _put(client, "before", b"before" * 100_000)
     if not running:

@@ -320,10 +320,11 @@ async def test_a_replacement_takes_the_place_of_a_missing_drive(paths: list[Path
     new = await pool.adopt_replacement(missing, paths[2])
     with pytest.raises(LabelError, match="not missing"):
         await pool.adopt_replacement(pool.drives[0].id, paths[2])
+    assert pool.drives[2] is new and states(pool) == [ONLINE] * 4
     pool.close()
     pool = open_drives(paths)
-    assert new != missing
-    assert [drive.id for drive in pool.drives][2] == new
+    assert new.id != missing
+    assert [drive.id for drive in pool.drives][2] == new.id
     assert states(pool) == [ONLINE] * 4
 
 
