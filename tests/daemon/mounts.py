@@ -1,13 +1,14 @@
 """mount(8) and umount(8) with twofold's programs, for tests that run as root.
 
-mount(8) looks for the programs in /sbin alone, so they are linked there while a test module runs,
-unless an installation has put some there.
+mount(8) looks for the programs in /sbin alone, so they are linked there while anybody tests,
+unless an installation has put some there. Several test runs may go on at once: a lock counts them,
+and each has its own working tree run, which the environment names.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,26 +21,63 @@ from tests.daemon.harness import HAS_FUSE, ROOT, DaemonHarness
 CAN_MOUNT = HAS_FUSE and os.geteuid() == 0
 ROOTS = "/run/twofold"
 TYPES = ("fuse.twofold", "twofold")
+LINKS = ("mount.twofold", "mount.fuse.twofold", "umount.twofold")
+FOLDER = Path("/run/twofold-tests")
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "TWOFOLD_TESTS_PYTHON": sys.executable,
+}
 
 
 @contextmanager
-def linked_programs(folder: Path) -> Iterator[None]:
+def linked_programs() -> Iterator[None]:
     """What mount -t and umount need in /sbin, from this working tree."""
-    made: list[Path] = []
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    using = os.open(FOLDER / "using", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        for verb in ("mount", "umount"):
-            program = folder / verb
-            command = shlex.join([sys.executable, "-m", "daemon.mountprogram", verb])
-            program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {command} "$@"\n')
-            program.chmod(0o755)
-            for kind in TYPES if verb == "mount" else ("twofold",):
-                link = Path("/sbin") / f"{verb}.{kind}"
-                if not os.path.lexists(link):
-                    link.symlink_to(program)
-                    made.append(link)
+        with _alone():
+            fcntl.flock(using, fcntl.LOCK_SH)
+            _link()
         yield
     finally:
-        for link in made:
+        with _alone():
+            try:
+                fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # Others still test.
+            else:
+                _unlink()
+        os.close(using)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    lock = os.open(FOLDER / "linking", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _link() -> None:
+    for name in LINKS:
+        program, link = FOLDER / name, Path("/sbin") / name
+        verb = name.partition(".")[0]
+        command = f'exec "$TWOFOLD_TESTS_PYTHON" -m daemon.mountprogram {verb} "$@"'
+        if not program.exists():
+            program.write_text(f"#!/bin/sh\n{command}\n")
+            program.chmod(0o755)
+        if not os.path.exists(link):
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+
+
+def _unlink() -> None:
+    for name in LINKS:
+        link = Path("/sbin") / name
+        if link.is_symlink() and link.readlink() == FOLDER / name:
             link.unlink()
 
 
@@ -85,12 +123,8 @@ class Mounts:
         """Unmount all of it, whatever its state."""
         for each in reversed(self.seen()):
             subprocess.run(["umount", "-i", "-l", each.path], check=False)
-        if os.path.isdir(ROOTS):
-            for each_root in os.scandir(ROOTS):
-                try:
-                    os.rmdir(each_root.path)
-                except OSError:
-                    continue  # Another's, and in use.
+            if each.path.startswith(f"{ROOTS}/"):
+                os.rmdir(each.path)
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -98,7 +132,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -33,8 +33,8 @@ STRANGER = 12345
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with linked_programs(tmp_path_factory.mktemp("programs")):
+def programs() -> Iterator[None]:
+    with linked_programs():
         yield
 
 
@@ -62,6 +62,7 @@ def mounts(harness: DaemonHarness) -> Iterator[Mounts]:
     made.start_at = len(os.listdir(harness.folder))
     yield made
     made.clear()
+    harness.wait_for(lambda report: report["mount"]["state"] == "off")
 
 
 @pytest.fixture
