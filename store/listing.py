@@ -22,7 +22,7 @@ from store import tree
 from store.keys import stat_of
 from store.resolve import is_object, visible
 from store.state import State
-from store.types import DEFAULT_META, ListPage, ObjectStat, VersionPage, decode_meta
+from store.types import ListPage, ObjectStat, VersionPage, decode_listed_meta
 from store.versionlisting import PAST, VersionWalk
 
 _PAGE_ROWS = 500
@@ -229,7 +229,7 @@ class Listing:
                 row.etag,
                 row.stored_ns,
                 row.version_id,
-                DEFAULT_META if row.meta is None else decode_meta(row.meta),
+                decode_listed_meta(row.meta),
             )
         if stat.S_ISLNK(row.mode):
             target = self._state.engine.read(visible, bucket, key.split(b"/"))

@@ -309,7 +309,7 @@ def _copied(old: InodeRow, meta: ObjectMeta | None, checksums: dict[str, str] | 
     """What a copy carries: the given headers, and what is known of the source's bytes."""
     kept = locks.without_lock(decode_meta(old.meta))
     if checksums is not None:
-        kept = replace(kept, checksums=checksums, checksum_type="FULL_OBJECT", part_checksums=[])
+        kept = replace(kept, checksums=checksums, checksum_type="FULL_OBJECT", part_checksums=())
     if meta is None:
         return kept
     return replace(

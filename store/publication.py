@@ -112,8 +112,8 @@ def _meta_of_new_content(rules: Rules, meta: str | None, now: int) -> str | None
         locks.without_lock(decode_meta(meta)),
         checksums={},
         checksum_type="",
-        part_sizes=[],
-        part_checksums=[],
+        part_sizes=(),
+        part_checksums=(),
     )
     return encode_meta(locks.retained(rules, kept, now))
 

@@ -319,7 +319,7 @@ def _complete(
         decode_meta(upload.meta),
         checksums=checksums,
         checksum_type=checksum_type if checksums else "",
-        part_sizes=[part.size for part in parts],
+        part_sizes=tuple(part.size for part in parts),
         part_checksums=_part_checksums(parts, checksums),
     )
     row = new_object(tx, state, upload.bucket, state.numbers.take(tx), meta)._replace(
@@ -376,12 +376,12 @@ def _claimed(tx: Tx, upload_id: str, claims: Sequence[PartClaim]) -> list[PartRo
     return parts
 
 
-def _part_checksums(parts: Sequence[PartRow], checksums: dict[str, str]) -> list[str]:
+def _part_checksums(parts: Sequence[PartRow], checksums: dict[str, str]) -> tuple[str, ...]:
     for algorithm in checksums:
-        values = [_checksums(part).get(algorithm, "") for part in parts]
+        values = tuple(_checksums(part).get(algorithm, "") for part in parts)
         if all(values):
             return values
-    return []
+    return ()
 
 
 def _checksums(part: PartRow) -> dict[str, str]:

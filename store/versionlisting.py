@@ -16,7 +16,7 @@ from metadb import versions
 from metadb.records import InodeId, VersionEntryRow
 from store.rules import NULL_VERSION
 from store.state import State
-from store.types import ObjectStat, VersionEntry, VersionPage, decode_meta
+from store.types import ObjectStat, VersionEntry, VersionPage, decode_listed_meta
 
 # Above every byte of UTF-8: `key + PAST` is behind all keys that start with `key`.
 PAST = b"\xff"
@@ -186,7 +186,7 @@ def _entry(row: VersionEntryRow, *, latest: bool) -> VersionEntry:
             etag=row.etag,
             modified_ns=row.stored_ns,
             version_id=row.version_id or NULL_VERSION,
-            meta=decode_meta(row.meta),
+            meta=decode_listed_meta(row.meta),
         )
     return VersionEntry(
         key=row.key.decode(),

@@ -61,7 +61,7 @@ async def test_complete_puts_the_parts_together_and_repeats_itself(opened: Opene
     for _ in range(2):
         stat = await uploads.complete("box", "k/big", upload_id, claims)
         assert stat.etag == f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-3"
-        assert stat.meta.part_sizes == [BIG, BIG + 3, 17]
+        assert stat.meta.part_sizes == (BIG, BIG + 3, 17)
         assert stat.meta.content_type == "x/y"
     value = part_bytes(1, BIG) + part_bytes(2, BIG + 3) + part_bytes(3, 17)
     assert await get(opened, "k/big") == value
@@ -76,7 +76,7 @@ async def test_parts_are_replaced_and_unclaimed_ones_given_back(opened: Opened) 
     claim = PartClaim(number=3, etag=new.etag, checksums={})
     await uploads.complete("box", "k/big", upload_id, [claims[1], claim])
     assert await get(opened, "k/big") == part_bytes(2, BIG) + b"new"
-    assert opened.namespace.objects.stat("box", "k/big").meta.part_sizes == [BIG, 3]
+    assert opened.namespace.objects.stat("box", "k/big").meta.part_sizes == (BIG, 3)
     await until(lambda: len(opened.chunks.run_ids) == 2)
 
 
