@@ -90,9 +90,9 @@ class Mount:
     @property
     def path(self) -> str:
         """Where people see the store; "" for nowhere. Of several mounts the oldest."""
-        live = self._live
-        if live is None or self._options.path:
-            return self._options.path
+        live, configured = self._live, self._options.path
+        if live is None or (configured and live.root == resolved(configured)):
+            return configured
         seen = (each.path for each in mounts_of(live.device) if each.path != live.root)
         return next(seen, live.root)
 
@@ -277,7 +277,9 @@ async def _receive_handover(stream: trio.SocketStream) -> tuple[Handover, int] |
     Raises ValueError.
     """
     size = array.array("i").itemsize
-    line, ancillary, _, _ = await stream.socket.recvmsg(LINE_BYTES_MAX, socket.CMSG_SPACE(size))
+    line, ancillary, _, _ = await stream.socket.recvmsg(
+        LINE_BYTES_MAX, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC
+    )
     if not line:
         return None
     descriptors = array.array("i")

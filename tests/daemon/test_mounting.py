@@ -516,6 +516,19 @@ def test_a_descriptor_that_is_not_mounted_is_given_back(mounts: Mounts) -> None:
     assert os.listdir(mounts.made()) == ["box"]
 
 
+def test_a_read_only_configuration_holds_for_every_mount(tmp_path: Path) -> None:
+    settings = {"mount.read_only": True}
+    with DaemonHarness(tmp_path, mount=False, settings=settings) as started:
+        started.client().create_bucket(Bucket="box")
+        mounts = Mounts(started)
+        try:
+            path = mounts.made("rw")
+            with pytest.raises(OSError, match="Read-only file system"):
+                (path / "box" / "new").write_bytes(b"")
+        finally:
+            mounts.clear()
+
+
 # -- the daemon comes and goes -------------------------------------------------------------
 
 
