@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from store.access import keys
-from store.access.patterns import fixed, matcher, tokenize
+from store.access.patterns import matcher, tokenize
 
 
 class On(enum.Enum):
@@ -203,9 +203,7 @@ _BY_LOWER = {name.lower(): name for name in ACTIONS}
 @lru_cache(maxsize=4096)
 def matching(pattern: str) -> frozenset[str]:
     """All known actions that an Action element's pattern stands for; letters' case is ignored."""
-    tokens = fixed(tokenize(pattern.lower(), wildcards=True, variables=False))
-    assert tokens is not None
-    match = matcher(tokens)
+    match = matcher(tokenize(pattern.lower(), wildcards=True, variables=False))
     return frozenset(name for lower, name in _BY_LOWER.items() if match(lower))
 
 

@@ -17,13 +17,10 @@ from __future__ import annotations
 
 from store.access.operators import TEXTUAL, Family, parse_bool, scalar_test
 from store.access.patterns import (
-    ArnPattern,
     Context,
-    Fixed,
     Matcher,
+    Template,
     Token,
-    fixed,
-    matcher,
     parse_arn_pattern,
     resolve,
     tokenize,
@@ -93,7 +90,7 @@ class ReadyCondition:
 class Texts:
     """Values of a textual operator, perhaps with variables in them."""
 
-    __slots__ = ("_arns", "_family", "_strict", "_tokens", "keys")
+    __slots__ = ("_family", "_strict", "_templates", "_tokens", "keys")
 
     def __init__(
         self, family: Family, values: tuple[str, ...], variables: bool, *, strict: bool
@@ -101,27 +98,31 @@ class Texts:
         """strict: whether one value that can't be resolved makes the test impossible."""
         self._family = family
         self._strict = strict
-        self._arns: list[ArnPattern] = []
+        self._templates: list[Template] = []
         self._tokens: list[tuple[Token, ...]] = []
-        if family is Family.ARN:
-            for value in values:
+        for value in values:
+            if family is Family.ARN:
                 pattern = parse_arn_pattern(value, variables=variables)
                 assert pattern is not None, value
-                self._arns.append(pattern)
-            self.keys = frozenset().union(*(pattern.variables for pattern in self._arns))
-        else:
-            wild = family is Family.LIKE
-            self._tokens = [tokenize(v, wildcards=wild, variables=variables) for v in values]
-            self.keys = frozenset().union(*(variables_in(tokens) for tokens in self._tokens))
+                self._templates.append(pattern.template)
+            elif family is Family.LIKE:
+                tokens = tokenize(value, wildcards=True, variables=variables)
+                self._templates.append(Template((tokens,)))
+            else:
+                self._tokens.append(tokenize(value, wildcards=False, variables=variables))
+        self.keys: frozenset[str] = frozenset().union(
+            *(template.keys for template in self._templates),
+            *(variables_in(tokens) for tokens in self._tokens),
+        )
 
     def test(self, context: Context | None) -> Matcher | None:
-        """The test for one value of the request. None: it can't be made (see invariant 3)."""
-        if self._family in (Family.EQUALS, Family.EQUALS_IGNORING_CASE):
-            return self._equality(context)
-        tests = [pattern.matcher(context) for pattern in self._arns]
-        for tokens in self._tokens:
-            settled = _settle(tokens, context)
-            tests.append(None if settled is None else matcher(settled))
+        """The test for one value of the request. None: it can't be made (see invariant 3).
+
+        context: needed only where there are `keys`.
+        """
+        if self._tokens:
+            return self._equality(context or {})
+        tests = [template.matcher(context) for template in self._templates]
         known = tuple(test for test in tests if test is not None)
         if self._strict and len(known) != len(tests):
             return None
@@ -129,19 +130,12 @@ class Texts:
             return known[0]
         return lambda value: any(test(value) for test in known)
 
-    def _equality(self, context: Context | None) -> Matcher | None:
-        texts: list[str] = []
-        for tokens in self._tokens:
-            settled = _settle(tokens, context)
-            if settled is not None:
-                texts.append("".join(token for token in settled if isinstance(token, str)))
-            elif self._strict:
-                return None
+    def _equality(self, context: Context) -> Matcher | None:
+        resolved = [resolve(tokens, context) for tokens in self._tokens]
+        texts = [text for text in resolved if text is not None]
+        if self._strict and len(texts) != len(resolved):
+            return None
         if self._family is Family.EQUALS:
             return frozenset(texts).__contains__
         folded = frozenset(text.casefold() for text in texts)
         return lambda value: value.casefold() in folded
-
-
-def _settle(tokens: tuple[Token, ...], context: Context | None) -> tuple[Fixed, ...] | None:
-    return fixed(tokens) if context is None else resolve(tokens, context)

@@ -38,9 +38,11 @@ _DEFAULT_LIMITS = {
     PolicyKind.TRUST: TRUST_LIMITS,
     PolicyKind.SESSION: SESSION_LIMITS,
 }
+WILDCARDS_MAX = 1000
 _BUCKET_ARN = "arn:aws:s3:::"
 _is_sid = re.compile(r"[A-Za-z0-9]*", re.ASCII).fullmatch
-_is_key = re.compile(r"[A-Za-z0-9-]+:[^\x00-\x1f]+", re.ASCII).fullmatch
+# Of a provider the part before the last colon is its issuer: "op.example/realm:aud".
+_is_key = re.compile(r"[^\s:]+:[^\x00-\x1f]+", re.ASCII).fullmatch
 _is_action = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+", re.ASCII).fullmatch
 _PRINCIPAL_KINDS = frozenset({"AWS", "Federated", "Service", "CanonicalUser"})
 _DOCUMENT_ELEMENTS = frozenset({"Version", "Id", "Statement"})
@@ -116,6 +118,9 @@ def _load(document: str | bytes, limits: Limits) -> Json:
     if size > limits.size_max:
         unit = "characters without white space" if limits.dense else "bytes"
         raise MalformedPolicy(f"the document has {size} {unit}, at most {limits.size_max} may be")
+    # Each costs some microseconds to make ready, and the loop waits meanwhile.
+    if text.count("*") + text.count("?") > WILDCARDS_MAX:
+        raise MalformedPolicy(f"the document has more than {WILDCARDS_MAX} wildcards")
     # White space doesn't count, but is bounded all the same.
     if len(text) > 8 * limits.size_max:
         raise MalformedPolicy("the document is mostly white space")
@@ -257,7 +262,7 @@ class _StatementReader:
                 pattern = parse_arn_pattern(resource, variables=self._variables)
             except BadVariable as bad:
                 raise place.error(str(bad)) from None
-            if pattern is None or (pattern.parts and not resource.startswith("arn:")):
+            if pattern is None or not (pattern.is_everything or resource.startswith("arn:")):
                 raise place.error(f"'{resource}' is neither an ARN nor *")
             if self._bucket and not self._is_ours(resource):
                 raise place.error(f"'{resource}' is not within {_BUCKET_ARN}{self._bucket}")

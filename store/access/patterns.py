@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -59,7 +59,6 @@ class Variable:
 
 
 Token = str | Wild | Variable
-Fixed = str | Wild
 
 _WILDS = {"*": Wild.MANY, "?": Wild.ONE}
 _special = re.compile(r"[*?]|\$\{")
@@ -113,24 +112,16 @@ def _joined(tokens: Iterable[Token]) -> list[Token]:
     return joined
 
 
-def fixed(tokens: tuple[Token, ...]) -> tuple[Fixed, ...] | None:
-    """The same tokens, where none of them is a variable; else None."""
-    found = tuple(t for t in tokens if not isinstance(t, Variable))
-    return found if len(found) == len(tokens) else None
-
-
-def resolve(tokens: tuple[Token, ...], context: Context) -> tuple[Fixed, ...] | None:
-    """Tokens with variables replaced by what the request has; None where one can't be."""
-    resolved: list[Token] = []
+def resolve(tokens: tuple[Token, ...], context: Context) -> str | None:
+    """The text of tokens without wildcards; None where a variable has no value."""
+    resolved: list[str] = []
     for token in tokens:
-        if isinstance(token, Variable):
-            value = token.resolve(context)
-            if value is None:
-                return None
-            resolved.append(value)
-        else:
-            resolved.append(token)
-    return tuple(t for t in _joined(resolved) if not isinstance(t, Variable))
+        assert not isinstance(token, Wild)
+        text = token.resolve(context) if isinstance(token, Variable) else token
+        if text is None:
+            return None
+        resolved.append(text)
+    return "".join(resolved)
 
 
 def variables_in(tokens: Iterable[Token]) -> frozenset[str]:
@@ -143,97 +134,131 @@ def literal_prefix(tokens: tuple[Token, ...]) -> str:
     return tokens[0] if tokens and isinstance(tokens[0], str) else ""
 
 
-@lru_cache(maxsize=4096)
-def matcher(tokens: tuple[Fixed, ...]) -> Matcher:
-    """A function that says whether a whole text matches."""
-    if not tokens:
-        return "".__eq__
-    if len(tokens) == 1 and isinstance(tokens[0], str):
-        return tokens[0].__eq__
-    if tokens == (Wild.MANY,):
-        return _anything
-    if len(tokens) == 2 and isinstance(tokens[0], str) and tokens[1] is Wild.MANY:
-        prefix = tokens[0]
-        return lambda text: text.startswith(prefix)
-    return _by_expression(_expression(tokens, "."))
-
-
 def _anything(text: str) -> bool:
     return True
 
 
-def _by_expression(expression: str) -> Matcher:
-    match = re.compile(expression, re.DOTALL).fullmatch
-    return lambda text: match(text) is not None
+def _nothing(text: str) -> bool:
+    return False
 
 
-def _expression(tokens: tuple[Fixed, ...], one: str) -> str:
-    """A regular expression for tokens. one: what a single wildcard character may be."""
-    pieces = [""]
-    for token in tokens:
-        if token is Wild.MANY:
-            pieces.append("")
-        else:
-            pieces[-1] += re.escape(token) if isinstance(token, str) else one
-    if len(pieces) == 1:
-        return pieces[0]
-    first, *middle, last = pieces
-    # The leftmost place of each piece leaves the most to those after it, so it is never given up.
-    found = "".join(f"(?>{one}*?{piece})" for piece in middle)
-    return f"{first}{found}{one}*{last}"
+def _starts_with(prefix: str) -> Matcher:
+    return lambda text: text.startswith(prefix)
+
+
+class Template:
+    """A text of a policy, ready to match: without variables once for all, else for each request.
+
+    An expression is made once, whatever values variables will have: it is matched against these
+    values, a NUL after each, and then the text, and refers back to them.
+    """
+
+    __slots__ = ("_head", "_match", "_plain", "_test", "_variables")
+
+    def __init__(self, parts: tuple[tuple[Token, ...], ...]) -> None:
+        """parts: of an ARN its six, of any other text one."""
+        tokens = tuple(_joined(_with_colons(parts)))
+        found = [t for t in tokens if isinstance(t, Variable)]
+        self._variables = tuple(dict.fromkeys(found))
+        self._head = frozenset(t for part in parts[:-1] for t in part if isinstance(t, Variable))
+        # Texts, then perhaps a `*`: those need no expression.
+        is_plain = not any(isinstance(token, Wild) for token in tokens[:-1])
+        is_plain = is_plain and (not tokens or tokens[-1] is not Wild.ONE)
+        self._plain = tokens if is_plain else None
+        self._match: Callable[[str], object] | None = None
+        if not is_plain:
+            values = "".join(f"(?P<v{index}>[^\\0]*)\\0" for index in range(len(self._variables)))
+            expressions = [self._expression(part, "[^:]") for part in parts[:-1]]
+            expressions.append(self._expression(parts[-1], "."))
+            self._match = re.compile(values + ":".join(expressions), re.DOTALL).fullmatch
+        self._test = None if self._variables else self._matcher(())
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of its variables, lower case."""
+        return frozenset(variable.key for variable in self._variables)
+
+    def matcher(self, context: Context | None = None) -> Matcher | None:
+        """A function that says whether a whole text matches; None where a variable has no value.
+
+        context: needed only where there are variables.
+        """
+        if self._test is not None:
+            return self._test
+        assert context is not None
+        values: list[str] = []
+        for variable in self._variables:
+            value = variable.resolve(context)
+            if value is None:
+                return None
+            if "\0" in value or (":" in value and variable in self._head):
+                return _nothing
+            values.append(value)
+        return self._matcher(tuple(values))
+
+    def _matcher(self, values: tuple[str, ...]) -> Matcher:
+        if self._plain is None:
+            lead = "".join(f"{value}\0" for value in values)
+            match = self._match
+            assert match is not None
+            return lambda text: match(lead + text) is not None
+        by_variable = dict(zip(self._variables, values, strict=True))
+        literals = (
+            by_variable[token] if isinstance(token, Variable) else token for token in self._plain
+        )
+        known = "".join(literal for literal in literals if isinstance(literal, str))
+        if not self._plain or self._plain[-1] is not Wild.MANY:
+            return known.__eq__
+        return _starts_with(known) if known else _anything
+
+    def _expression(self, tokens: tuple[Token, ...], one: str) -> str:
+        """A regular expression for tokens. one: what a single wildcard character may be."""
+        pieces = [""]
+        for token in tokens:
+            if token is Wild.MANY:
+                pieces.append("")
+            elif isinstance(token, Variable):
+                pieces[-1] += f"(?P=v{self._variables.index(token)})"
+            else:
+                pieces[-1] += re.escape(token) if isinstance(token, str) else one
+        if len(pieces) == 1:
+            return pieces[0]
+        first, *middle, last = pieces
+        # The leftmost place of each piece leaves the most to those after it, so it is final.
+        found = "".join(f"(?>{one}*?{piece})" for piece in middle)
+        return f"{first}{found}{one}*{last}"
+
+
+def _with_colons(parts: tuple[tuple[Token, ...], ...]) -> Iterator[Token]:
+    for index, part in enumerate(parts):
+        if index:
+            yield ":"
+        yield from part
+
+
+@lru_cache(maxsize=4096)
+def matcher(tokens: tuple[Token, ...]) -> Matcher:
+    """A function that says whether a whole text matches. tokens: without variables."""
+    found = Template((tokens,)).matcher()
+    assert found is not None
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArnPattern:
-    """A pattern for ARNs: six parts, or none for the pattern `*` alone, which matches everything.
+    """A pattern for ARNs. The pattern `*` alone matches everything.
 
     tokens: of the whole text, where its first five parts hold nothing but literals; else empty.
     """
 
-    parts: tuple[tuple[Token, ...], ...]
     tokens: tuple[Token, ...]
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether it is `*`."""
-        return not self.parts
-
-    @property
-    def variables(self) -> frozenset[str]:
-        """Keys of the variables in it."""
-        return frozenset().union(*(variables_in(part) for part in self.parts))
+    template: Template
+    is_everything: bool = False
 
     @property
     def prefix(self) -> str:
         """What every match begins with."""
         return literal_prefix(self.tokens)
-
-    def matcher(self, context: Context | None = None) -> Matcher | None:
-        """A function that says whether an ARN matches; None where a variable has no value.
-
-        context: needed only where there are variables.
-        """
-        if not self.parts:
-            return _anything
-        if self.tokens:
-            tokens = _settled(self.tokens, context)
-            return None if tokens is None else matcher(tokens)
-        settled = [_settled(part, context) for part in self.parts]
-        parts = tuple(part for part in settled if part is not None)
-        return _arn_matcher(parts) if len(parts) == len(settled) else None
-
-
-def _settled(tokens: tuple[Token, ...], context: Context | None) -> tuple[Fixed, ...] | None:
-    return fixed(tokens) if context is None else resolve(tokens, context)
-
-
-@lru_cache(maxsize=4096)
-def _arn_matcher(parts: tuple[tuple[Fixed, ...], ...]) -> Matcher:
-    *head, resource = parts
-    if any(isinstance(token, str) and ":" in token for part in head for token in part):
-        return lambda text: False
-    expressions = [_expression(part, "[^:]") for part in head]
-    return _by_expression(":".join([*expressions, _expression(resource, ".")]))
 
 
 def parse_arn_pattern(text: str, *, variables: bool) -> ArnPattern | None:
@@ -243,7 +268,7 @@ def parse_arn_pattern(text: str, *, variables: bool) -> ArnPattern | None:
     """
     tokens = tokenize(text, wildcards=True, variables=variables)
     if tokens == (Wild.MANY,):
-        return ArnPattern(parts=(), tokens=())
+        return ArnPattern(tokens=(), template=Template((tokens,)), is_everything=True)
     parts: list[list[Token]] = [[]]
     for token in tokens:
         if not isinstance(token, str):
@@ -255,6 +280,5 @@ def parse_arn_pattern(text: str, *, variables: bool) -> ArnPattern | None:
     if len(parts) != 6:
         return None
     plain = all(isinstance(token, str) for part in parts[:5] for token in part)
-    return ArnPattern(
-        parts=tuple(tuple(_joined(part)) for part in parts), tokens=tokens if plain else ()
-    )
+    template = Template(tuple(tuple(_joined(part)) for part in parts))
+    return ArnPattern(tokens=tokens if plain else (), template=template)

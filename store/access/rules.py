@@ -14,8 +14,8 @@ from store.access.patterns import (
     ArnPattern,
     Context,
     Matcher,
+    Template,
     Wild,
-    fixed,
     matcher,
     parse_arn_pattern,
     tokenize,
@@ -54,14 +54,14 @@ class Rule:
         self.exact: frozenset[str] = frozenset()
         self.prefixes: tuple[str, ...] = ()
         self._matchers: tuple[Matcher, ...] = ()
-        self._variable: tuple[ArnPattern, ...] = ()
+        self._variable: tuple[Template, ...] = ()
         self._sort_patterns()
         self.conditions = tuple(
             ReadyCondition(condition, variables=variables, allow=statement.allow)
             for condition in statement.conditions
         )
         self.keys: frozenset[str] = frozenset().union(
-            *(pattern.variables for pattern in self._patterns),
+            *(pattern.template.keys for pattern in self._patterns),
             *(condition.keys for condition in self.conditions),
         )
 
@@ -70,11 +70,11 @@ class Rule:
         exact: list[str] = []
         prefixes: list[str] = []
         matchers: list[Matcher] = []
-        variable: list[ArnPattern] = []
+        variable: list[Template] = []
         for pattern in self._patterns:
-            test = None if pattern.variables else pattern.matcher()
+            test = None if pattern.template.keys else pattern.template.matcher()
             if test is None:
-                variable.append(pattern)
+                variable.append(pattern.template)
             elif pattern.is_everything:
                 prefixes.append("")
             elif len(pattern.tokens) == 1:
@@ -121,8 +121,8 @@ class Rule:
         ) is not self._excluded
 
     def _covers_variable(self, resource: str, context: Context) -> bool:
-        for pattern in self._variable:
-            match = pattern.matcher(context)
+        for template in self._variable:
+            match = template.matcher(context)
             if match is None:
                 # An exception that can't be named must not widen a grant.
                 if self.allow and self._excluded:
@@ -145,9 +145,7 @@ class Rule:
 
 
 def _action_matcher(action: str) -> Matcher:
-    tokens = fixed(tokenize(action.lower(), wildcards=True, variables=False))
-    assert tokens is not None
-    return matcher(tokens)
+    return matcher(tokenize(action.lower(), wildcards=True, variables=False))
 
 
 def _pattern(text: str, variables: bool) -> ArnPattern:

@@ -113,14 +113,17 @@ class Claims:
         return tuple(dict.fromkeys(part for part in parts if part))
 
     def context(self) -> dict[str, str | tuple[str, ...]]:
-        """Condition keys `jwt:CLAIM` (lower case): one value where a claim is no list."""
+        """Condition keys, lower case: `jwt:CLAIM`, and as AWS has it `op.example/realm:CLAIM`.
+
+        One value where a claim is no list, else several.
+        """
+        issuer = self.issuer.partition("://")[2].rstrip("/").lower()
         found: dict[str, str | tuple[str, ...]] = {}
         for name, value in self.values.items():
             texts = _texts(value)
-            if isinstance(value, list):
-                found[f"jwt:{name.lower()}"] = texts
-            elif texts:
-                found[f"jwt:{name.lower()}"] = texts[0]
+            if isinstance(value, list) or texts:
+                known = texts if isinstance(value, list) else texts[0]
+                found[f"jwt:{name.lower()}"] = found[f"{issuer}:{name.lower()}"] = known
         return found
 
 

@@ -51,6 +51,8 @@ RESOURCES = (
     "*",
     "arn:aws:s3:::*",
     "arn:aws:s3:::box",
+    "arn:aws:s3:::box/a",
+    "arn:aws:s3:::box/home/ann/x",
     "arn:aws:s3:::box*",
     "arn:aws:s3:::box/*",
     "arn:aws:s3:::b*/*",

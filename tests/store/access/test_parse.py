@@ -138,6 +138,11 @@ def test_sizes_count_bytes_for_buckets_and_no_white_space_for_others() -> None:
         parse_bucket_policy(theirs.ljust(20_500), "box")
 
 
+def test_more_wildcards_than_anybody_needs_are_refused() -> None:
+    with pytest.raises(MalformedPolicy, match="more than 1000 wildcards"):
+        parse_policy(document(allow(resource="arn:aws:s3:::box/" + "*a" * 1001)))
+
+
 def test_two_statements_of_an_identity_policy_have_two_sids() -> None:
     with pytest.raises(MalformedPolicy, match=r"Statement\[1\].Sid: 'A'"):
         parse_policy(document(allow(Sid="A"), deny(Sid="A")))
@@ -233,6 +238,12 @@ def test_a_trust_policy_has_principals_and_no_resource() -> None:
         parse_policy(document({**statement, "Resource": "*"}), PolicyKind.TRUST)
     with pytest.raises(MalformedPolicy, match="has no Principal"):
         parse_policy(document({"Effect": "Allow", "Action": "sts:*"}), PolicyKind.TRUST)
+
+
+def test_conditions_may_ask_for_claims_as_aws_names_them() -> None:
+    condition = {"StringEquals": {"op.example:8080/realms/a:aud": "twofold"}}
+    (statement,) = parse_policy(document(allow(Condition=condition))).statements
+    assert statement.conditions[0].key == "op.example:8080/realms/a:aud"
 
 
 def test_a_policy_tells_whom_it_names() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from store.access.patterns import (
     BadVariable,
+    Template,
     Variable,
     Wild,
-    fixed,
     matcher,
     parse_arn_pattern,
     resolve,
@@ -19,9 +19,7 @@ from store.access.patterns import (
 
 
 def matches(pattern: str, text: str) -> bool:
-    tokens = fixed(tokenize(pattern, wildcards=True, variables=False))
-    assert tokens is not None
-    return matcher(tokens)(text)
+    return matcher(tokenize(pattern, wildcards=True, variables=False))(text)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +87,24 @@ def test_half_a_variable_is_refused(text: str) -> None:
 
 
 def test_what_a_variable_brings_in_is_literal() -> None:
-    tokens = tokenize("${aws:username}/*", wildcards=True, variables=True)
-    settled = resolve(tokens, {"aws:username": "a*"})
-    assert settled == ("a*/", Wild.MANY)
+    for pattern, texts in (
+        ("${aws:username}/*", ("a*/x", "a*/")),
+        ("${aws:username}", ("a*",)),
+        ("*/${aws:username}/?", ("b/a*/x", "/a*/a*/x")),
+        ("?${aws:username}*${aws:username}", ("xa*a*", "xa* a*")),
+    ):
+        template = Template((tokenize(pattern, wildcards=True, variables=True),))
+        match = template.matcher({"aws:username": "a*"})
+        assert match is not None and all(map(match, texts)), pattern
+        assert not any(match(text.replace("*", "b")) for text in texts), pattern
+
+
+def test_values_do_not_run_into_each_other() -> None:
+    template = Template((tokenize("?${a:x}${a:y}*!", wildcards=True, variables=True),))
+    match = template.matcher({"a:x": "1", "a:y": ""})
+    assert match is not None and match("_1!") and not match("_!")
+    odd = template.matcher({"a:x": "1\0", "a:y": "2"})
+    assert odd is not None and not odd("_1\x002!")
 
 
 @pytest.mark.parametrize("context", [{}, {"aws:username": ("a", "b")}, {"aws:username": ()}])
@@ -101,7 +114,7 @@ def test_a_variable_needs_exactly_one_value(
     tokens = tokenize("${aws:username}", wildcards=True, variables=True)
     assert resolve(tokens, context) is None
     defaulted = tokenize("${aws:username, 'x'}", wildcards=True, variables=True)
-    assert resolve(defaulted, context) == ("x",)
+    assert resolve(defaulted, context) == "x"
 
 
 @pytest.mark.parametrize(
@@ -122,12 +135,12 @@ def test_an_arn_is_matched_part_by_part(pattern: str, arn: str, expected: bool |
         assert parsed is None
         return
     assert parsed is not None
-    match = parsed.matcher()
+    match = parsed.template.matcher()
     assert match is not None and match(arn) is expected
 
 
 def test_a_value_with_a_colon_does_not_shift_the_parts() -> None:
     parsed = parse_arn_pattern("arn:aws:iam::${aws:x}:user/ann", variables=True)
     assert parsed is not None
-    match = parsed.matcher({"aws:x": "1:user/ann"})
+    match = parsed.template.matcher({"aws:x": "1:user/ann"})
     assert match is not None and not match("arn:aws:iam::1:user/ann:user/ann")

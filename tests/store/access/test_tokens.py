@@ -216,6 +216,7 @@ def test_claims_become_condition_keys_and_names() -> None:
     context = found.context()
     assert context["jwt:sub"] == "ann" and context["jwt:groups"] == ("staff", "dev")
     assert context["jwt:email_verified"] == "true" and context["jwt:level"] == "3"
+    assert context["op.example/realm:groups"] == ("staff", "dev")
     assert context["jwt:empty"] == () and "jwt:nothing" not in context
     assert found.names("policy") == ("readonly", "mine")
     assert found.names("groups") == ("staff", "dev")
