@@ -43,7 +43,7 @@ class NoSuchKey(NotFound):
 class KeyDeleted(NotFound):
     """The key's current version is a delete marker, of the id `version_id`."""
 
-    def __init__(self, subject: object, version_id: str) -> None:
+    def __init__(self, subject: object = "", version_id: str = "null") -> None:
         super().__init__(subject, "deleted")
         self.version_id = version_id
 
@@ -83,7 +83,9 @@ class BucketLocked(Conflict):
 class VersionIsMarker(Conflict):
     """The version asked for by its id is a delete marker: there is nothing to read."""
 
-    def __init__(self, subject: object, version_id: str, modified_ns: int) -> None:
+    def __init__(
+        self, subject: object = "", version_id: str = "null", modified_ns: int = 0
+    ) -> None:
         super().__init__(subject, f"version {version_id} is a delete marker")
         self.version_id = version_id
         self.modified_ns = modified_ns
