@@ -8,6 +8,7 @@ from typing import Any
 from store.access.decision import Decision, Layer
 from store.access.evaluate import Access, ResourceRules, decide
 from store.access.parse import parse_policy
+from store.access.patterns import Context
 from store.access.plans import Compiled, compile_policies
 from store.access.policy import Policy, PolicyKind
 from store.access.principals import Kind, Principal
@@ -68,6 +69,6 @@ def ask(
     action: str = "s3:GetObject",
     resource: str = "arn:aws:s3:::box/a",
     rules: ResourceRules | None = None,
-    context: dict[str, str | tuple[str, ...]] | None = None,
+    context: Context | None = None,
 ) -> Decision:
     return decide(who, rules or ResourceRules(account=OURS), action, resource, context or {})
