@@ -71,6 +71,38 @@ class HealStatus(Struct, frozen=True, kw_only=True):
     history: list[HealEpisode]
 
 
+class ScrubPass(Struct, frozen=True, kw_only=True):
+    """One pass, ended_s 0 while it is under way. Times in seconds since 1970.
+
+    damaged: fragments that didn't verify; repaired: those written anew; lost_stripes: that can't be
+    had; leaks: members that held more than rows name; violations: of the database's invariants.
+    """
+
+    began_s: float
+    ended_s: float
+    segments: int
+    read_bytes: int
+    fragments: int
+    damaged: int
+    repaired: int
+    lost_stripes: int
+    leaks: int
+    violations: int
+
+
+class ScrubStatus(Struct, frozen=True, kw_only=True):
+    """state: scrubbing, resting, waiting (for heal) or paused. segments: there are now.
+
+    next_s: until the next pass begins, when resting.
+    """
+
+    state: str
+    now: ScrubPass
+    last: ScrubPass | None
+    segments: int
+    next_s: float | None
+
+
 class PoolReport(Struct, frozen=True, kw_only=True):
     """The drives together.
 
@@ -92,6 +124,7 @@ class PoolReport(Struct, frozen=True, kw_only=True):
     copies: list[CopyReport]
     copies_wanted: int
     heal: HealStatus | None = None
+    scrub: ScrubStatus | None = None
 
 
 class MountReport(Struct, frozen=True, kw_only=True):

@@ -40,10 +40,12 @@ from store.chunks.pool import Pool, open_drives
 from store.chunks.types import DriveId, DriveState
 from store.heal import HealConfig, Healer
 from store.namespace import Namespace
+from store.scrub import Scrubber, ScrubConfig
 from store.state import StoreConfig
 
 log = logging.getLogger(__name__)
 
+_DAY_S = 86400.0
 _FRESH_EPOCH = 1
 """Of a pool straight from `init`. It is raised once the database is made, so that the database
 is never made a second time for a pool that merely lost sight of it."""
@@ -57,6 +59,7 @@ class OpenStore:
     chunks: LocalChunks
     engine: SqliteEngine
     healer: Healer
+    scrubber: Scrubber
     allow_single_copy: bool
 
 
@@ -81,12 +84,15 @@ async def opened_store(settings: Settings) -> AsyncIterator[OpenStore]:
             config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
             namespace = Namespace(engine, chunks, pool.store, config)
             healer = Healer(engine, chunks, namespace.readers, _heal_config(settings))
+            scrub = ScrubConfig(pass_s=settings.scrub.pass_days * _DAY_S)
+            scrubber = Scrubber(engine, chunks, namespace.readers, healer, scrub)
             adopt = settings.heal.adopt_empty
             rejoin = partial(take_drives_back, chunks, engine, healer, adopt_empty=adopt)
             async with (
                 running(engine.run),
                 running(namespace.run),
                 running(healer.run),
+                running(scrubber.run),
                 running(rejoin),
             ):
                 yield OpenStore(
@@ -94,6 +100,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[OpenStore]:
                     chunks=chunks,
                     engine=engine,
                     healer=healer,
+                    scrubber=scrubber,
                     allow_single_copy=settings.pool.allow_single_copy,
                 )
     finally:

@@ -68,6 +68,12 @@ class HealSettings(Struct, frozen=True, kw_only=True):
     adopt_empty: bool = True
 
 
+class ScrubSettings(Struct, frozen=True, kw_only=True):
+    """Reading everything again and again. pass_days: how long a whole pass may take."""
+
+    pass_days: Annotated[float, Meta(ge=0.01, le=3650)] = 30.0
+
+
 class S3Settings(Struct, frozen=True, kw_only=True):
     """The S3 endpoint.
 
@@ -139,6 +145,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pool: PoolSettings = PoolSettings()
     metadata: MetadataSettings = MetadataSettings()
     heal: HealSettings = HealSettings()
+    scrub: ScrubSettings = ScrubSettings()
     s3: S3Settings = S3Settings()
     console: ConsoleSettings = ConsoleSettings()
     mount: MountSettings = MountSettings()

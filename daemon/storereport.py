@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from msgspec.structs import asdict
 
-from daemon.report import CopyReport, DriveReport, HealEpisode, HealStatus, PoolReport
+from daemon.report import (
+    CopyReport,
+    DriveReport,
+    HealEpisode,
+    HealStatus,
+    PoolReport,
+    ScrubPass,
+    ScrubStatus,
+)
 from daemon.services import OpenStore, copies_wanted
 from store.chunks.geometry import choose_shards
 from store.chunks.types import DriveId, DriveState
+from store.scrub import ScrubRecord
 
 
 def pool_report(store: OpenStore) -> PoolReport:
@@ -46,6 +55,7 @@ def pool_report(store: OpenStore) -> PoolReport:
         copies=_copies(store),
         copies_wanted=copies_wanted(pool),
         heal=_heal(store),
+        scrub=_scrub(store),
     )
 
 
@@ -66,6 +76,23 @@ def _heal(store: OpenStore) -> HealStatus:
         heals_in_s=None if report.heals_in_s is None else round(report.heals_in_s, 1),
         history=[HealEpisode(**asdict(record)) for record in report.history],
     )
+
+
+def _scrub(store: OpenStore) -> ScrubStatus:
+    report = store.scrubber.report()
+    return ScrubStatus(
+        state=report.state,
+        now=_scrub_pass(report.now),
+        last=None if report.last is None else _scrub_pass(report.last),
+        segments=report.segments,
+        next_s=report.next_s,
+    )
+
+
+def _scrub_pass(record: ScrubRecord) -> ScrubPass:
+    fields = asdict(record)
+    del fields["segment"]
+    return ScrubPass(**fields)
 
 
 def _copies(store: OpenStore) -> list[CopyReport]:

@@ -1,15 +1,14 @@
 """Rows that heal and scrub ask for and change: where runs stand, and on which drives.
 
 Invariant: `move_members` is the one statement that says of fragments that they are elsewhere now,
-so whoever runs it has made them durable there first. Concurrency: inside a transaction; the two
-scans run on the scan lane.
+so whoever runs it has made them durable there first. Concurrency: inside a transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Integer, bindparam, func, literal_column, select, update
+from sqlalchemy import Integer, bindparam, literal_column, select, update
 
 from metadb.buckets import set_setting, setting_of
 from metadb.schema import freed, run, segment
@@ -67,11 +66,6 @@ _SETTLE = Statement(
     "after",
     "past",
 )
-
-MISSING_RUNS = select(run.c.id, run.c.missing).where(run.c.missing != 0)
-"""Runs that wait for heal, for a scan: (id, missing)."""
-STORED_BYTES = select(func.coalesce(func.sum(run.c.size), 0))
-"""Payload bytes in all runs, for a scan."""
 
 
 def runs_between(tx: Tx, after: int, past: int, limit: int) -> list[tuple[int, int, int]]:

@@ -155,10 +155,10 @@ class Healer:
         self._history = msgspec.json.decode(kept or "[]", type=list[HealRecord])
         self._chunks.listen(self._hear)
         self._members.on_missing = self._note_marked
+        self._surveyor.marked |= self._members.marked
         task_status.started()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._mend_hints)
-            await self._find_marks()
             await self._heal_forever()
 
     async def suspect(self, drives: Iterable[DriveId]) -> None:
@@ -181,6 +181,10 @@ class Healer:
         begun = self._rounds_begun
         while self._quiet_round <= begun:
             await self._round_ended.wait()
+
+    def is_needed(self) -> bool:
+        """Whether there is something to heal just now."""
+        return bool(self._cases)
 
     def limit(self, rate_bytes_s: int) -> None:
         """Go no faster than this from now on; 0 for no limit."""
@@ -233,11 +237,6 @@ class Healer:
     def _note_marked(self, segment: SegmentId) -> None:
         self._surveyor.marked.add(segment)
         self._wake.set()
-
-    async def _find_marks(self) -> None:
-        """Segments with runs that an earlier life left incomplete."""
-        async for page in self._engine.scan(rows.MISSING_RUNS):
-            self._surveyor.marked.update(segment_of(RunId(row[0])) for row in page)
 
     # -- segments ----------------------------------------------------------------------
 

@@ -149,12 +149,28 @@ class Rebuilder:
             self._members.end(number)
             await self._clean_up(work)
 
+    async def scrub(self, number: SegmentId, tally: Tally, pace: Pace) -> bool:
+        """Look at every fragment of every named run of a segment, and write what is bad anew.
+
+        False when a drive failed meanwhile, or a member file is missing, which is heal's business.
+        """
+        segment = self._members.segment(number)
+        if segment is None:
+            return True
+        work = _Work(segment, Orders(looks=dict.fromkeys(range(len(segment.members)), Look.WHOLE)))
+        work.direct = True
+        await self._seat(work)
+        await self._all_runs(work, tally, pace)
+        if work.unfinished and not work.failed:
+            await self._finish(work)
+        return not work.failed or self._members.segment(number) is None
+
     # -- before ------------------------------------------------------------------------
 
     async def _seat(self, work: _Work) -> bool:
         """Say who is read and who is written; begin the files that are missing."""
         pool, segment, orders = self._chunks.pool, work.segment, work.orders
-        size = await self._room_needed(segment)
+        size = await self._room_needed(segment) if orders.moves else 0
         for shard, member in enumerate(segment.members):
             drive = pool.by_id.get(member)
             if shard in orders.moves:
@@ -212,7 +228,7 @@ class Rebuilder:
         work.built += runs
         for batch in stripes_of(work.segment, runs):
             began_s = trio.current_time()
-            mended = await self._members.mend(work.segment, batch, work.seats)
+            mended = await self._members.mend(work.segment, batch, work.seats, direct=work.direct)
             if mended is None:
                 work.failed = True
                 return
@@ -335,6 +351,7 @@ class _Work:
         self.waiting = False
         self.failed = False
         self.unfinished = False
+        self.direct = False
         self.kept = False
         self._written: set[int] = set()
 

@@ -8,6 +8,7 @@ same pages are used again. Source: mallopt(3).
 from __future__ import annotations
 
 import ctypes
+import mmap
 
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -30,6 +31,11 @@ def blank_buffer(size_bytes: int) -> memoryview:
     Source: Python/C API reference, PyByteArray_FromStringAndSize with NULL.
     """
     return memoryview(_new_bytearray(None, size_bytes))
+
+
+def aligned_buffer(size_bytes: int) -> memoryview:
+    """A new writable buffer that starts at a page, as direct I/O asks for. size_bytes >= 1."""
+    return memoryview(mmap.mmap(-1, size_bytes))
 
 
 def tune_allocator() -> bool:

@@ -180,6 +180,21 @@ class DriveIO:
                 raise
         return Handle(os.open(_name(segment), os.O_RDONLY | os.O_CLOEXEC, dir_fd=segments.fd))
 
+    def open_direct(self, segment: SegmentId) -> Handle:
+        """An existing member, for reading what the drive holds and not what memory does.
+
+        Buffers, sizes and offsets must be aligned then. Where the file system can't (EINVAL), the
+        usual way. See O_DIRECT in open(2).
+        """
+        segments = self._attached(self._segments)
+        name, flags = _name(segment), os.O_RDONLY | os.O_CLOEXEC
+        try:
+            return Handle(os.open(name, flags | os.O_DIRECT, dir_fd=segments.fd))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        return Handle(os.open(name, flags, dir_fd=segments.fd))
+
     def finish_segment(self, segment: SegmentId) -> None:
         """Give a draft the name of a member, durably. Its content is durable already."""
         segments = self._attached(self._segments)

@@ -68,6 +68,7 @@ class LocalChunks:
         self.read_nowait = self._reader.read_nowait
         self.read = self._reader.read
         self.forget_damage = self._reader.forget_damage
+        self.tidy = self._reclaimer.tidy
         for drive in pool.drives:
             drive.on_change = self._drive_changed
 
@@ -134,6 +135,9 @@ class LocalChunks:
             raise RuntimeError("adopt comes before the first append")
         known = {segment.id: segment for segment in segments}
         self._placement.adopt(known)
+        self.members.marked = {
+            segment for segment, runs in named.items() if any(run.missing for run in runs)
+        }
         await self._reclaimer.sweep(known, named)
 
     # -- looking -----------------------------------------------------------------------

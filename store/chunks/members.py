@@ -50,6 +50,8 @@ class Members:
     def __init__(self, store: bytes, pool: Pool, placement: Placement, config: ChunkConfig) -> None:
         self.on_missing: Callable[[SegmentId], None] = lambda segment: None
         """Told of segments with a run that was just named and lacks a shard."""
+        self.marked: set[SegmentId] = set()
+        """Segments with runs that lacked a shard at the start."""
         self._store = store
         self._pool = pool
         self._placement = placement
@@ -131,9 +133,11 @@ class Members:
         segment: Segment,
         stripes: Sequence[tuple[Run, Window]],
         seats: Mapping[int, Seat],
+        *,
+        direct: bool = False,
     ) -> Mended | None:
         """Look at `stripes` and write what is bad; None when a drive hung, which is fenced then."""
-        job = MendJob(self._store, segment, stripes, seats)
+        job = MendJob(self._store, segment, stripes, seats, direct=direct)
         (result,) = await fan_out([job.run_in_thread], self._config.io_deadline_s)
         if isinstance(result, Hung):
             job.abandoned = True

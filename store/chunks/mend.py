@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from store.chunks.buffers import blank_buffer
+from store.chunks.buffers import aligned_buffer, blank_buffer
 from store.chunks.codec import codec
 from store.chunks.drive import Drive
 from store.chunks.drive_io import Handle
@@ -88,6 +88,7 @@ class MendJob:
     """Mend `stripes` (run and window each) of one segment. `run_in_thread` once.
 
     seats: the members that may be read or written, by shard. A member that isn't there has no seat.
+    direct: look at what the drives hold, past the page cache.
     position: the drive at work and what it does, None outside.
     abandoned: set by the loop when it waits no more; nothing further is written then.
     """
@@ -98,6 +99,8 @@ class MendJob:
         segment: Segment,
         stripes: Sequence[tuple[Run, Window]],
         seats: Mapping[int, Seat],
+        *,
+        direct: bool = False,
     ) -> None:
         self.result = Mended()
         self.position: tuple[Drive, str] | None = None
@@ -106,6 +109,8 @@ class MendJob:
         self._segment = segment
         self._stripes = stripes
         self._seats = seats
+        self._direct = direct
+        self._direct_handles: dict[Drive, Handle] = {}
         self._closed: set[int] = set()
 
     def run_in_thread(self) -> Mended:
@@ -161,16 +166,19 @@ class MendJob:
         self, stripe: _Stripe, shard: int, drive: Drive, handle: Handle | None, *, header_only: bool
     ) -> None:
         """Put the shard among the intact or the bad ones; neither where a header was enough."""
-        header = bytearray(HEADER_BYTES)
-        body = blank_buffer(0 if header_only else stripe.window.shard)
-        parts: list[Buffer] = [header] if header_only else [header, body]
-        size = sum(map(len, parts))
+        size = HEADER_BYTES if header_only else HEADER_BYTES + stripe.window.shard
+        record = aligned_buffer(size) if self._direct else blank_buffer(size)
+        header, body = record[:HEADER_BYTES], record[HEADER_BYTES:]
         self.position = (drive, "read")
         try:
-            handle = handle or drive.handle(self._segment.id)
-            whole = drive.io.read(handle, parts, stripe.window.offset) == size
+            handle = handle or self._handle(drive)
+            whole = drive.io.read(handle, [record], stripe.window.offset) == size
         except OSError as error:
             self.result.read_errors[shard] = error
+            if isinstance(error, FileNotFoundError) and self._seats[shard].drive is drive:
+                # A handle opened before leads to the file that was: nothing may be written there.
+                self.result.write_errors[shard] = error
+                self._closed.add(shard)
             self._note_bad(stripe, shard, damaged=False)
             return
         self.result.read_bytes += size
@@ -183,6 +191,13 @@ class MendJob:
         owned = read_owner(header)
         assert owned is not None, "a header that verified"
         stripe.owner = owned.owner
+
+    def _handle(self, drive: Drive) -> Handle:
+        if not self._direct:
+            return drive.handle(self._segment.id)
+        if drive not in self._direct_handles:
+            self._direct_handles[drive] = drive.io.open_direct(self._segment.id)
+        return self._direct_handles[drive]
 
     def _note_bad(self, stripe: _Stripe, shard: int, *, damaged: bool) -> None:
         if self._seats[shard].look is Look.SPARE:

@@ -75,13 +75,18 @@ def _usage(segment: Segment, named: Sequence[Run]) -> Usage:
     )
 
 
+def _is_leaking(stored: StoredMember, usage: Usage) -> bool:
+    """Whether a member takes more of its drive than the named runs can explain."""
+    return stored.allocated_bytes > usage.used + usage.used // 256 + _SLACK_BYTES
+
+
 def _sweep_member(
     drive: Drive, segment: Segment, stored: StoredMember, named: Sequence[Run], usage: Usage
 ) -> None:
     """Cut and punch one member so that it holds the `named` runs alone. In a thread."""
     if stored.size_bytes > usage.end:
         drive.io.truncate(drive.handle(segment.id), usage.end)
-    if stored.allocated_bytes > usage.used + usage.used // 256 + _SLACK_BYTES:
+    if _is_leaking(stored, usage):
         kept = coalesce(member_range(segment, run) for run in named)
         for start, stop in gaps(kept, usage.end):
             drive.io.punch(drive.handle(segment.id), start, stop - start)
@@ -158,6 +163,23 @@ class Reclaimer:
         await self._on_drives({drive: partial(list_folders, drive) for drive in drives})
         for folder in sorted(folders):
             await self._on_drives({drive: partial(sweep_folder, drive, folder) for drive in drives})
+
+    async def tidy(
+        self,
+        segment: Segment,
+        stored: Mapping[Drive, StoredMember],
+        named: Sequence[Run],
+    ) -> int:
+        """Give back what the members of a settled segment take beyond `named`; how many did."""
+        usage = _usage(segment, named)
+        leaking = {
+            drive: partial(_sweep_member, drive, segment, member, named, usage)
+            for drive, member in stored.items()
+            if self._may_write(drive) and _is_leaking(member, usage)
+        }
+        if leaking:
+            await self._on_drives(leaking)
+        return len(leaking)
 
     # -- inside ------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ _WITHIN_S = 20.0
 def drive_status(harness: DaemonHarness, number: int) -> dict[str, Any]:
     """The report on drive `number`, counted from 0."""
     path = str(harness.drives[number])
-    status: dict[str, Any] = next(
-        each for each in harness.status()["pool"]["drives"] if each["path"] == path
-    )
+    while (pool := harness.status()["pool"]) is None:
+        time.sleep(0.05)  # It restarts on a copy.
+    status: dict[str, Any] = next(each for each in pool["drives"] if each["path"] == path)
     return status
 
 
