@@ -158,10 +158,8 @@ def obstore(place: Place) -> None:
 
     made = race(16, lambda n: library.put(store, "one", b"%d" % n, mode="create"))
     same(sum(isinstance(each, dict) for each in made), 1)
-    mark = library.head(store, "one")
-    version = {"e_tag": mark["e_tag"]} | (
-        {"version": mark["version"]} if mark["version"] is not None else {}
-    )
+    mark: Any = library.head(store, "one")
+    version: Any = {name: mark[name] for name in ("e_tag", "version") if mark[name] is not None}
     updated = race(16, lambda n: library.put(store, "one", b"new %d" % n, mode=version))
     same(sum(isinstance(each, dict) for each in updated), 1)
     library.delete(store, ["one", "a/copy", "a/large"])

@@ -77,7 +77,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """What a client did over a scheme. outcome: passed, failed or absent (error says why)."""
+    """What a client did over a scheme.
+
+    outcome: passed, failed or absent (error says why), or partly: failures are the names of the
+    client's own tests that failed.
+    """
 
     name: str
     scheme: str
@@ -86,6 +90,7 @@ class Client:
     version: str
     error: str
     seconds: float
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,21 @@ def read_reasons(path: Path = REASONS) -> list[Reason]:
     ]
 
 
+def read_clients(path: Path = CLIENTS) -> list[Client]:
+    """What clients did in earlier runs."""
+    if not path.exists():
+        return []
+    return [
+        Client(**{**each, "failures": tuple(each.get("failures", ()))})
+        for each in json.loads(path.read_text())
+    ]
+
+
+def keep_clients(clients: Sequence[Client], path: Path = CLIENTS) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(each) for each in clients], indent=1) + "\n")
+
+
 def print_run(run: Run) -> None:
     """The counts by group, and every failure with what pytest said of it."""
     for case in run.failures():
@@ -121,24 +141,57 @@ def print_run(run: Run) -> None:
     print(f"{run.count('passed'):5} of {len(run.cases):4}  over {run.scheme}", flush=True)
 
 
-def write_document(runs: Sequence[Run], path: Path = DOCUMENT) -> list[str]:
+def write_suite(runs: Sequence[Run]) -> list[str]:
     """Write the tables of `runs` into the document; what is wrong with the reasons."""
     reasons = read_reasons()
     chosen, faults = _assign(runs, reasons)
-    text = path.read_text()
-    for name, content in (
-        ("versions", _versions(runs)),
-        ("counts", _counts(runs)),
-        ("failures", _failures(runs, reasons, chosen)),
-    ):
-        head, tail = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(head)
-        _, end, after = rest.partition(tail)
-        if not end:
-            raise ValueError(f"{path} has no place for {name}")
-        text = f"{before}{head}{content}{tail}{after}"
-    path.write_text(text)
+    _replace("versions", _versions(runs))
+    _replace("counts", _counts(runs))
+    _replace("failures", _failures(runs, reasons, chosen))
     return faults
+
+
+def write_clients(clients: Sequence[Client]) -> list[str]:
+    """Write the clients' table into the document; what is wrong with the reasons."""
+    with REASONS.open("rb") as file:
+        reasons: dict[str, str] = tomllib.load(file)["minio-go"]
+    by_name: dict[str, dict[str, Client]] = {}
+    for client in clients:
+        by_name.setdefault(client.name, {})[client.scheme] = client
+    lines = ["| client | version | what it did | http | https |", "|---|---|---|---|---|"]
+    for name, tried in by_name.items():
+        one = next(iter(tried.values()))
+        version = next((each.version for each in tried.values() if each.version), "")
+        told = (_told(tried.get(scheme)) for scheme in SCHEMES)
+        lines.append(f"| {name} | {version} | {one.did} | " + " | ".join(told) + " |")
+    failures = sorted({name for client in clients for name in client.failures})
+    lines += ["", "What fails of minio-go's own tests:", ""] if failures else []
+    lines += [f"- `{name}`: {' '.join(reasons.get(name, '?').split())}" for name in failures]
+    _replace("clients", "\n".join(lines) + "\n")
+    faults = [f"no reason: {name} of minio-go" for name in failures if name not in reasons]
+    return faults + [
+        f"a reason that nothing needs: {name}" for name in sorted(set(reasons) - set(failures))
+    ]
+
+
+def _told(client: Client | None) -> str:
+    """The cell of a result."""
+    if client is None:
+        return "not run"
+    if client.outcome in ("absent", "partly"):
+        return client.error
+    return client.outcome
+
+
+def _replace(name: str, content: str, path: Path = DOCUMENT) -> None:
+    """Write what stands between the markers of `name`."""
+    text = path.read_text()
+    head, tail = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(head)
+    _, end, after = rest.partition(tail)
+    if not end:
+        raise ValueError(f"{path} has no place for {name}")
+    path.write_text(f"{before}{head}{content}{tail}{after}")
 
 
 def _assign(runs: Sequence[Run], reasons: Sequence[Reason]) -> tuple[dict[str, int], list[str]]:
