@@ -11,7 +11,7 @@ put them together for each caller with `Compiled`.
 Invariants
   1. A plan leaves out a rule only if it can't match: another action, another principal, or
      resources that can't begin with the bucket asked about.
-  2. Plans are bounded: `PLANS_MAX` for a layer, then all are forgotten.
+  2. Plans are bounded: so many for a layer, then all of its are forgotten.
   3. A `Compiled` never changes what it says; a change of policy makes a new one.
 
 Concurrency: may be shared on one loop; remembering plans is its only change.
@@ -28,7 +28,9 @@ from store.access.policy import Policy
 from store.access.principals import Principal, Strength
 from store.access.rules import Rule, compile_policy
 
-PLANS_MAX = 4096
+# A caller meets few buckets, a bucket many callers.
+PLANS_MAX = 256
+PLANS_OF_RESOURCE_MAX = 8192
 
 
 class Finder:
@@ -88,13 +90,14 @@ class Plan:
 class Compiled:
     """The rules of one layer."""
 
-    __slots__ = ("_keys", "_plans", "layer", "rules")
+    __slots__ = ("_keys", "_plans", "_plans_max", "layer", "rules")
 
     def __init__(self, layer: Layer, rules: Iterable[Rule]) -> None:
         """rules: of that layer, as `rules.compile_policy` made them."""
         self.layer = layer
         self.rules = tuple(rules)
         self._plans: dict[tuple[str, str, frozenset[str]], Plan] = {}
+        self._plans_max = PLANS_OF_RESOURCE_MAX if layer is Layer.RESOURCE else PLANS_MAX
         self._keys: dict[str, frozenset[str]] = {}
 
     def plan(self, action: str, stem: str, principal: Principal) -> Plan:
@@ -102,7 +105,7 @@ class Compiled:
         asked = (action, stem, principal.tokens)
         plan = self._plans.get(asked)
         if plan is None:
-            if len(self._plans) >= PLANS_MAX:
+            if len(self._plans) >= self._plans_max:
                 self._plans.clear()
             plan = self._plans[asked] = self._make_plan(action, stem, principal)
         return plan
