@@ -15,11 +15,13 @@ from metadb.engine import Engine
 from metadb.records import ROOT, InodeId
 from metadb.statements import Tx
 from store import reclaim, tree
+from store.access.sealed import Keyring
 from store.buckets import Buckets
 from store.chunks.errors import BelowWriteQuorum
 from store.chunks.types import ChunkStore, Run, segment_of
 from store.events import Invalidator
 from store.files import Files
+from store.identity.service import Identity
 from store.listing import Listing
 from store.objects import Objects
 from store.state import Readers, State, StoreConfig, now_ns
@@ -29,11 +31,17 @@ log = logging.getLogger(__name__)
 
 
 class Namespace:
-    """Buckets, objects, uploads and files of one store."""
+    """Buckets, objects, uploads and files of one store, and who may do what with them."""
 
     def __init__(
-        self, engine: Engine, chunks: ChunkStore, store_id: str, config: StoreConfig | None = None
+        self,
+        engine: Engine,
+        chunks: ChunkStore,
+        store_id: str,
+        config: StoreConfig | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
+        """keyring: as `Identity` wants it."""
         self._state = State(
             engine=engine, chunks=chunks, config=config or StoreConfig(), store_id=store_id
         )
@@ -42,6 +50,7 @@ class Namespace:
         self.listing = Listing(self._state)
         self.uploads = Uploads(self._state)
         self.files = Files(self._state)
+        self.identity = Identity(engine, keyring)
 
     @property
     def readers(self) -> Readers:
@@ -62,6 +71,7 @@ class Namespace:
         state = self._state
         state.engine.before_flush(self._sync_runs)
         state.engine.transact(_prepare, state)
+        self.identity.load()
         while state.engine.transact(reclaim.erase_orphans, state):
             await trio.lowlevel.checkpoint()
         await reclaim.adopt(state)

@@ -1,0 +1,70 @@
+"""`Namespace.identity`: who may ask, and what holds for them.
+
+Concurrency: one trio loop; look-ups are plain calls, changes await durability.
+"""
+
+from __future__ import annotations
+
+import time
+
+from metadb.engine import Engine
+from store.access.sealed import Keyring, new_master_key, parse_keyring
+from store.identity.book import Book
+from store.identity.callers import Caller, Callers
+from store.identity.holders import Holders
+from store.identity.keys import Keys
+from store.identity.names import new_secret, new_session_key_id
+from store.identity.policies import Policies, Providers
+from store.identity.sessions import Session, seal_session
+
+
+class Identity:
+    """Users, groups, roles, keys, policies and providers of all accounts.
+
+    Accounts are named by their canonical ids (64 hex digits).
+    """
+
+    def __init__(self, engine: Engine, keyring: Keyring | None) -> None:
+        """keyring: seals secrets; None makes one that ends with the process (for tests)."""
+        ring = keyring or parse_keyring(new_master_key())
+        self._book = Book(engine)
+        self.callers = Callers(self._book, ring)
+        self.holders = Holders(self._book, self.callers)
+        self.keys = Keys(self._book, ring)
+        self.policies = Policies(self._book, self.callers)
+        self.providers = Providers(self._book)
+
+    def load(self) -> None:
+        """Read everything; before anybody asks."""
+        self._book.load()
+
+    @property
+    def changes(self) -> int:
+        """Goes up with every change, for those who remember what they compiled."""
+        return self._book.changes
+
+    def find(self, access_key: str) -> Caller | None:
+        """Who stands behind a lasting key; None where there is none that works now."""
+        return self.callers.find(access_key, time.time())
+
+    def find_session(self, access_key: str, token: str) -> Caller | None:
+        """Who stands behind a temporary key, perhaps one that has expired."""
+        return self.callers.find_session(access_key, token)
+
+    def start_session(self, session: Session) -> tuple[str, str]:
+        """Access key id and token of a new session. Raises TokenTooLarge."""
+        access_key = new_session_key_id()
+        return access_key, seal_session(self.callers.keyring, access_key, session)
+
+    def new_secret(self) -> str:
+        """For a session."""
+        return new_secret()
+
+    async def rotate_master_key(self, keyring: Keyring) -> int:
+        """Seal everything under the ring's current key; how many secrets that were.
+
+        Sessions go on as long as the ring has the key they were sealed with. Raises SealBroken.
+        """
+        count = await self.keys.reseal(keyring)
+        self.callers.keyring = keyring
+        return count
