@@ -80,7 +80,7 @@ class S3App(QuartTrio):
         stream = stream_of(scope, receive, send_message)
         call = Call(stream)
         try:
-            self._prepare(call, scope["scheme"])
+            self._prepare(call, scope)
         except Exception as exc:  # told to the client by answer
             call.error = exc
         operation = call.operation
@@ -91,9 +91,9 @@ class S3App(QuartTrio):
             return
         await self._answer_on_stream(call)
 
-    def _prepare(self, call: Call, scheme: str) -> None:
+    def _prepare(self, call: Call, scope: Any) -> None:
         """Signature first, then what is asked for, then whether it is allowed."""
-        stream, face = call.stream, self.face
+        stream, face, scheme = call.stream, self.face, scope["scheme"]
         as_website = face.website_domains and is_website(stream.headers, face.website_domains)
         if as_website or stream.method == "OPTIONS":
             domains = face.website_domains if as_website else face.domains
@@ -106,10 +106,13 @@ class S3App(QuartTrio):
         request = call.request = open_request(stream, scheme, face.domains)
         request.auth = auth
         request.owner = auth.account.owner
+        if scope["client"] is not None:
+            request.peer = scope["client"][0]
         if auth.presigned:
             adopt_query_headers(request)
         operation = find_operation(request)
-        face.authorize(request, operation.action, request.bucket, request.key)
+        if not operation.late:
+            face.authorize(request, operation.action, request.bucket, request.key)
         face.check_owner(request.bucket, request.headers.get(b"x-amz-expected-bucket-owner"))
         if auth.anonymous:
             check_anonymous_query(request.query)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from s3api import signing
-from s3api.credentials import ANYONE, Account
+from s3api.credentials import ANYONE, NO_FACTS, Account, Facts
 from s3api.refusals import (
     AccessDenied,
     AuthorizationHeaderMalformed,
@@ -26,6 +26,7 @@ from s3api.refusals import (
     InvalidArgument,
     UnsupportedSignature,
 )
+from store.access.evaluate import ANONYMOUS_ACCESS, Access
 
 EXPIRES_MAX_S = 7 * 24 * 3600
 
@@ -64,14 +65,16 @@ _NAMED_MODES = {mode.value.encode(): mode for mode in PayloadMode if mode is not
 class AuthContext:
     """Who signed a request, and what its body must prove.
 
-    access_key: "" for an anonymous request. account: whom the key acts for. payload_sha256: 64
-    lower-case hex digits if payload_mode is HASHED. signing_key, seed_signature, timestamp
-    ("20260131T235959Z") and scope ("20260131/region/s3/aws4_request") continue into chunk
-    signatures. signed_headers: lower-case.
+    access_key: "" for an anonymous request. account: whom the key acts for. access, facts: as in
+    `Credential`. payload_sha256: 64 lower-case hex digits if payload_mode is HASHED. signing_key,
+    seed_signature, timestamp ("20260131T235959Z") and scope ("20260131/region/s3/aws4_request")
+    continue into chunk signatures. signed_headers: lower-case.
     """
 
     access_key: str
     account: Account = ANYONE
+    access: Access = ANONYMOUS_ACCESS
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
     presigned: bool = False
     payload_mode: PayloadMode = PayloadMode.UNSIGNED
     payload_sha256: str = ""

@@ -11,8 +11,17 @@ in a repr; an account's id depends on its name alone, so what it owns outlives i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
+
+from store.access.evaluate import ANONYMOUS_ACCESS, Access
+from store.access.patterns import Values
+from store.access.principals import Kind, Principal
+
+Facts = Mapping[str, Values]
+NO_FACTS: Facts = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,30 @@ class Account:
         """What a bucket of this account keeps as its owner: "" is the root's."""
         return "" if self.root else self.id
 
+    @property
+    def number(self) -> str:
+        """The twelve digits by which policies name it."""
+        return account_number(self.id)
+
+
+@lru_cache(maxsize=4096)
+def account_number(canonical_id: str) -> str:
+    """The number of an account, made from its canonical id."""
+    digest = hashlib.sha256(b"twofold account " + canonical_id.encode()).digest()
+    return f"{int.from_bytes(digest[:8], 'big') % 10**12:012}"
+
+
+@lru_cache(maxsize=4096)
+def root_access(account: Account) -> Access:
+    """What the key of an account itself may do: everything in it."""
+    principal = Principal(
+        kind=Kind.ROOT,
+        account=account.number,
+        arn=f"arn:aws:iam::{account.number}:root",
+        canonical_id=account.id,
+    )
+    return Access(principal=principal)
+
 
 ROOT = Account(id=hashlib.sha256(b"twofold root").hexdigest(), name="root", root=True)
 # Who asks without a key. It owns nothing, so its id equals no bucket's owner.
@@ -46,13 +79,21 @@ def user_account(name: str) -> Account:
 class Credential:
     """One access key, and the account that it acts for.
 
-    session_token: what must accompany a temporary key, "" for a permanent one.
+    session_token: what must accompany a temporary key, "" for a permanent one. access: what it may
+    do, that of the account's root unless given. facts: condition keys of the caller (lower case),
+    as aws:username; those that the request tells are not among them.
     """
 
     access_key: str
     secret_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
     account: Account = ROOT
+    access: Access = ANONYMOUS_ACCESS
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
+
+    def __post_init__(self) -> None:
+        if self.access is ANONYMOUS_ACCESS:
+            object.__setattr__(self, "access", root_access(self.account))
 
 
 class Credentials(Protocol):

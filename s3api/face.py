@@ -2,7 +2,11 @@
 
 Invariant: nothing is read or changed for anybody before `Face.authorize` said yes to it, with the
 action's name in IAM's words; operations that touch a second object (the source of a copy, each key
-of a batch) ask again for that one. Policies will be asked there, and nowhere else.
+of a batch) ask again for that one. Policies and ACLs are asked there, and nowhere else.
+
+The root of an account in its own bucket, where neither policies nor ACLs have a say, is let in
+without any of that. The root of the server is at home in every account, so that only what a bucket
+itself denies stops it.
 
 Concurrency: shared by all requests, never changed after start.
 """
@@ -14,18 +18,31 @@ from dataclasses import dataclass, field
 
 import trio
 
-from s3api.credentials import ROOT, Account
+from s3api.bucketaccess import BucketAccess, BucketAccesses, private_acl
+from s3api.credentials import ROOT, Account, account_number
 from s3api.errors import AccessDenied
+from s3api.requestfacts import RequestFacts
 from s3api.requests import Request
 from s3api.sigv4 import Verifier
+from store.access.acl import OBJECT_ACTIONS
+from store.access.decision import Outcome
+from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
+from store.access.principals import Kind
+from store.errors import StoreError
 from store.namespace import Namespace
+from store.types import ObjectMeta
 
 # So many threads at once compute MD5 and checksums of bodies; more would only take turns.
 DIGEST_THREADS = 4
 # The operation itself finds out who asks (POST forms), or anybody may (preflights).
 NO_ACTION = ""
-# What an account may do that is about no bucket that exists.
-_OF_EVERY_ACCOUNT = frozenset(("s3:ListAllMyBuckets", "s3:CreateBucket"))
+_CREATION = "s3:CreateBucket"
+# What is done to an object that is there already: its own owner and ACL have a say.
+_OF_WHAT_IS_THERE = frozenset().union(*OBJECT_ACTIONS.values()) | {
+    f"s3:{verb}Object{version}Tagging"
+    for verb in ("Get", "Put", "Delete")
+    for version in ("", "Version")
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,28 +58,109 @@ class Face:
     region: str = "us-east-1"
     domains: tuple[bytes, ...] = ()
     website_domains: tuple[bytes, ...] = ()
+    accesses: BucketAccesses = field(default_factory=BucketAccesses)
     accounts: dict[str, Account] = field(default_factory=lambda: accounts_by_owner(()))
     digest_limiter: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(DIGEST_THREADS)
     )
 
-    def authorize(self, request: Request, action: str, bucket: str, key: str) -> None:
+    def authorize(
+        self,
+        request: Request,
+        action: str,
+        bucket: str,
+        key: str,
+        version: str | None = None,
+    ) -> None:
         """Whether who sent the request may do `action` ("s3:GetObject") here.
 
-        Root may do all, an account everything in its own buckets and nothing elsewhere, others
-        nothing. bucket, key: not always the request's own. Raises AccessDenied, NoSuchBucket.
+        bucket, key: not always the request's own, nor is version, which then has to be given.
+        Raises AccessDenied, NoSuchBucket.
         """
-        auth = request.auth
-        account = auth.account
-        if account.root or action == NO_ACTION:
+        if action == NO_ACTION:
             return
-        if action in _OF_EVERY_ACCOUNT:
-            if auth.anonymous:
+        auth = request.auth
+        access = auth.access
+        if not bucket or action == _CREATION:
+            facts = self._facts(request, action, None)
+            resource = resource_arn(bucket) if bucket else SERVICE_RESOURCE
+            if not decide(access, None, action, resource, facts).allowed:
                 raise AccessDenied()
             return
-        # An absent bucket is told of before a denial, as S3 does it.
-        if not bucket or self.namespace.buckets.get(bucket).owner != account.owner:
+        said = self.bucket_access(bucket)
+        principal = access.principal
+        if principal.kind is Kind.ROOT:
+            at_home = auth.account.root or principal.account == said.rules.account
+            if said.plain and at_home:
+                return
+        if not self._decide(request, said, action, bucket, key, version):
             raise AccessDenied()
+
+    def allows(self, request: Request, action: str, bucket: str, key: str) -> bool:
+        """`authorize` as a question. Raises NoSuchBucket."""
+        try:
+            self.authorize(request, action, bucket, key)
+        except AccessDenied:
+            return False
+        return True
+
+    def bucket_access(self, bucket: str) -> BucketAccess:
+        """What the bucket says of who may do what. Raises NoSuchBucket."""
+        rules = self.namespace.buckets.rules(bucket)
+        return self.accesses.get(bucket, rules, self.account_of)
+
+    def _decide(
+        self,
+        request: Request,
+        said: BucketAccess,
+        action: str,
+        bucket: str,
+        key: str,
+        version: str | None,
+    ) -> bool:
+        auth = request.auth
+        access = auth.access
+        principal = access.principal
+        is_root = auth.account.root and principal.kind is Kind.ROOT
+        rules = said.rules_for_root if is_root else said.rules
+        resource = resource_arn(bucket, key)
+        if version is None and (bucket, key) == (request.bucket, request.key):
+            version = request.query.get("versionId")
+        there = _Existing(self, bucket, key, version)
+        facts = self._facts(request, action, said, there, version)
+        acl = said.grants(principal, action)
+        decision = decide(access, rules, action, resource, facts, acl)
+        if not said.has_acls or action not in _OF_WHAT_IS_THERE:
+            return decision.allowed
+        if decision.outcome is Outcome.DENIED:
+            return False
+        meta = there.meta()
+        if meta is None:
+            return decision.allowed
+        # The policy of the bucket grants nothing of what isn't the bucket owner's.
+        if meta.owner and not is_root:
+            rules = ResourceRules(account=account_number(meta.owner))
+        owner = self.account_of(meta.owner) if meta.owner else said.owner
+        acl = said.object_grants(meta.acl or private_acl(owner), principal, action)
+        return decide(access, rules, action, resource, facts, acl).allowed
+
+    def _facts(
+        self,
+        request: Request,
+        action: str,
+        said: BucketAccess | None,
+        there: _Existing | None = None,
+        version: str | None = None,
+    ) -> RequestFacts:
+        account = request.auth.access.principal.account if said is None else said.owner.number
+        return RequestFacts(
+            request,
+            action,
+            region=self.region,
+            account=account,
+            told={} if version is None else {"s3:versionid": version},
+            tags=dict if there is None else there.tags,
+        )
 
     def check_owner(self, bucket: str, expected: bytes | None) -> None:
         """x-amz-expected-bucket-owner: the client's guard against another's bucket of that name.
@@ -75,10 +173,38 @@ class Face:
                 raise AccessDenied()
 
     def account_of(self, owner: str) -> Account:
-        """The account that a bucket or upload keeps as its owner; nameless if it is gone."""
+        """The account of an owner string or canonical id; nameless if it is gone."""
         return self.accounts.get(owner) or Account(id=owner, name="")
 
 
 def accounts_by_owner(accounts: Iterable[Account]) -> dict[str, Account]:
-    """For `Face.accounts`: these and the root's."""
-    return {account.owner: account for account in (ROOT, *accounts)}
+    """For `Face.accounts`: these and the root's, which goes by its id, too."""
+    return {ROOT.id: ROOT, **{account.owner: account for account in (ROOT, *accounts)}}
+
+
+class _Existing:
+    """The object that a decision is about, read when it is asked for, and once."""
+
+    __slots__ = ("_face", "_known", "_meta", "_name")
+
+    def __init__(self, face: Face, bucket: str, key: str, version: str | None) -> None:
+        self._face = face
+        self._name = (bucket, key, version or None)
+        self._known = False
+        self._meta: ObjectMeta | None = None
+
+    def meta(self) -> ObjectMeta | None:
+        """None where there is no such object."""
+        if not self._known:
+            self._known = True
+            try:
+                self._meta = self._face.namespace.objects.stat(*self._name).meta
+            except StoreError:
+                # The operation finds out for itself, and tells.
+                self._meta = None
+        return self._meta
+
+    def tags(self) -> dict[str, str]:
+        """Its tags."""
+        meta = self.meta()
+        return {} if meta is None else meta.tags

@@ -26,9 +26,13 @@ class Target(enum.Enum):
 
 
 class Operation(NamedTuple):
-    """name: as S3 calls it. action: what must be allowed. hot: answered ahead of Quart."""
+    """name: as S3 calls it. action: what must be allowed. hot: answered ahead of Quart.
+
+    late: the operation itself asks for permission, once it has read what that depends on.
+    """
 
     name: str
     action: str
     run: Run
     hot: bool = False
+    late: bool = False

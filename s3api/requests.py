@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from s3api.addressing import virtual_bucket
 from s3api.claims import AuthContext
+from s3api.credentials import NO_FACTS, Facts
 from s3api.errors import InvalidArgument, InvalidRange, InvalidRequest, InvalidURI
 from s3api.httpstream import RequestStream
 from s3api.signing import join_headers
@@ -52,6 +53,9 @@ class Request:
     """One request, parsed. bucket: "" for the service; key: "" for a bucket.
 
     auth: set once the signature holds. owner: the account that it acts for, "" for the root's.
+    peer: the address that the connection is from. tags, told: what was read of the request beside
+    its head and has a say in whether it is allowed: tags that it sets, None for those of its
+    headers, and condition keys (lower case).
     """
 
     method: str
@@ -63,6 +67,9 @@ class Request:
     scheme: str
     auth: AuthContext
     owner: str = ""
+    peer: str = ""
+    tags: dict[str, str] | None = None
+    told: Facts = field(default_factory=lambda: NO_FACTS)
 
     def text(self, name: bytes) -> str:
         """A header's value; UTF-8, else Latin-1. "" where it is absent."""

@@ -144,6 +144,8 @@ class Verifier:
         return AuthContext(
             access_key=claim.access_key,
             account=credential.account,
+            access=credential.access,
+            facts=credential.facts,
             timestamp=claim.timestamp,
             scope=claim.scope,
             seed_signature=signature,
@@ -169,7 +171,12 @@ class Verifier:
         expected = sigv2.signature(credential.secret_key, policy.encode())
         if not hmac.compare_digest(expected, proof.encode()):
             raise SignatureDoesNotMatch(extras=(("AWSAccessKeyId", access_key),))
-        return AuthContext(access_key=access_key, account=credential.account)
+        return AuthContext(
+            access_key=access_key,
+            account=credential.account,
+            access=credential.access,
+            facts=credential.facts,
+        )
 
     def _check_scope(self, claim: Claim, malformed: Malformed) -> Credential:
         """Check date and region of the scope; returns the credential to prove the claim with."""
@@ -221,6 +228,8 @@ class Verifier:
         return AuthContext(
             access_key=claim.access_key,
             account=credential.account,
+            access=credential.access,
+            facts=credential.facts,
             presigned=claim.expires_s > 0,
             payload_mode=mode,
             payload_sha256=payload_sha256,
@@ -256,6 +265,8 @@ class Verifier:
         return AuthContext(
             access_key=claim.access_key,
             account=credential.account,
+            access=credential.access,
+            facts=credential.facts,
             presigned=claim.expires_s > 0,
             payload_mode=mode,
             payload_sha256=payload_sha256,

@@ -173,7 +173,7 @@ class Buckets:
 
     def lock_rule(self, name: str) -> LockRule | None:
         """None: object lock is off. Raises NoSuchBucket."""
-        return self._rules(name).lock
+        return self.rules(name).lock
 
     async def set_lock_rule(self, name: str, rule: LockRule) -> None:
         """Turn object lock on, for good. Raises NoSuchBucket, BucketLocked (no versioning)."""
@@ -187,7 +187,7 @@ class Buckets:
 
     def document(self, name: str, which: str) -> str | None:
         """The JSON kept for a subresource ("cors", "tagging", ...). Raises NoSuchBucket."""
-        return self._rules(name).documents.get(which)
+        return self.rules(name).documents.get(which)
 
     async def set_document(self, name: str, which: str, document: str | None) -> None:
         """Keep it; None removes it. Raises NoSuchBucket."""
@@ -200,7 +200,7 @@ class Buckets:
 
     def quota(self, name: str) -> int | None:
         """The most the bucket may hold, in bytes. Raises NoSuchBucket."""
-        return self._rules(name).quota_bytes
+        return self.rules(name).quota_bytes
 
     async def set_quota(self, name: str, quota_bytes: int | None) -> None:
         """What it holds already stays, whatever the bound. Raises NoSuchBucket, InvalidArgument."""
@@ -221,7 +221,8 @@ class Buckets:
 
         return self._state.engine.read(count)
 
-    def _rules(self, name: str) -> Rules:
+    def rules(self, name: str) -> Rules:
+        """All that is kept of a bucket's settings, from memory. Raises NoSuchBucket."""
         return self._state.engine.read(_rules, self._state, name)
 
     async def _change(self, name: str, change: Callable[[Tx, State, InodeId, Rules], None]) -> None:

@@ -40,6 +40,7 @@ def _load(tx: Tx, state: State, bucket: InodeId) -> Rules:
         None if lock is None else msgspec.json.decode(lock, type=LockRule),
         None if quota is None else int(quota),
         documents,
+        row.owner,
     )
     if len(state.rules) >= _BUCKETS_KEPT:
         state.rules.clear()

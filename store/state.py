@@ -139,13 +139,15 @@ class Rules(NamedTuple):
     """What a bucket asks of every change of its objects; made by `store.rules`.
 
     versioning: 'off', 'enabled' or 'suspended'. lock: None where object lock is off.
-    documents: name of a subresource to its JSON.
+    documents: name of a subresource to its JSON. owner: as in `Bucket`. Whoever holds one may
+    compare it with `is`: the bucket has another as soon as anything here changed.
     """
 
     versioning: str
     lock: LockRule | None
     quota_bytes: int | None
     documents: dict[str, str]
+    owner: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

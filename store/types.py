@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from metadb.records import InodeId
+from store.access.acl import Acl
 from store.chunks.buffers import blank_buffer as blank_buffer
 
 Buffer = bytes | bytearray | memoryview
@@ -27,6 +28,7 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         numbered from 1, whatever numbers they were uploaded under.
     part_checksums: the parts' values of the object's checksum algorithm, in order; may be empty.
     lock_mode: "GOVERNANCE", "COMPLIANCE" or ""; lock_until_ns: when that retention ends.
+    owner: canonical id of whose it is, "" for the bucket's owner. acl: None for the owner's alone.
     """
 
     content_type: str = ""
@@ -46,6 +48,8 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     lock_mode: str = ""
     lock_until_ns: int = 0
     legal_hold: bool = False
+    owner: str = ""
+    acl: Acl | None = None
 
 
 DEFAULT_META = ObjectMeta()
