@@ -15,6 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from metadb import content, inodes
+from metadb import versions as version_rows
 from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
 from store import locks, tree
@@ -27,7 +28,7 @@ from store.publication import note_names
 from store.reading import ContentReader
 from store.renames import rename_object
 from store.resolve import visible
-from store.rules import OFF, check_quota, rules_of, said
+from store.rules import ENABLED, SUSPENDED, check_quota, rules_of, said
 from store.state import Rules, State, now_ns
 from store.told import Told, nothing
 from store.translate import translated
@@ -278,9 +279,12 @@ def _precheck(
 
 def _growth(tx: Tx, rules: Rules, bucket: InodeId, components: list[bytes], size: int) -> int:
     """How much more the bucket holds once `size` bytes stand under the key."""
-    if rules.quota_bytes is None or rules.versioning != OFF:
+    if rules.quota_bytes is None or rules.versioning == ENABLED:
         return size
     row = visible(tx, bucket, components)
+    if rules.versioning == SUSPENDED and (row is None or row.version_id is not None):
+        kept = version_rows.find(tx, bucket, b"/".join(components), None)
+        row = None if kept is None or kept.inode is None else inodes.get(tx, kept.inode)
     return size if row is None or row.nlink > 1 else size - row.size
 
 

@@ -85,7 +85,7 @@ class Uploads:
         """
         state = self._state
         _check_part(number, body.size or 0)
-        state.engine.read(_precheck, state, bucket, key, upload_id, body.size or 0)
+        state.engine.read(_precheck, state, bucket, key, upload_id, number, body.size or 0)
         inode = state.new_inode()
         written = await write_body(state, body, inode, inline_max_bytes=-1)
 
@@ -126,7 +126,7 @@ class Uploads:
         if not 0 <= start <= stop <= row.size:
             raise InvalidArgument(f"{start}-{stop}", "the source is shorter")
         _check_part(number, stop - start)
-        state.engine.read(_precheck, state, bucket, key, upload_id, stop - start)
+        state.engine.read(_precheck, state, bucket, key, upload_id, number, stop - start)
         inode = state.new_inode()
 
         def store(tx: Tx, digests: Digests) -> PartRow | None:
@@ -272,10 +272,15 @@ def _check_part(number: int, size: int) -> None:
         raise TooLarge(size)
 
 
-def _precheck(tx: Tx, state: State, bucket: str, key: str, upload_id: str, size: int) -> None:
+def _precheck(
+    tx: Tx, state: State, bucket: str, key: str, upload_id: str, number: int, size: int
+) -> None:
     """Refuse a part that is bound to fail before its bytes are received."""
     upload = _upload(tx, bucket, key, upload_id)
-    check_quota(tx, state, upload.bucket, rules_of(tx, state, upload.bucket), size)
+    rules = rules_of(tx, state, upload.bucket)
+    if rules.quota_bytes is not None:
+        old = uploads.part_of(tx, upload_id, number)
+        check_quota(tx, state, upload.bucket, rules, size - (old.size if old is not None else 0))
 
 
 def _new_part(tx: Tx, state: State, upload: UploadRow, inode: InodeId, size: int) -> InodeRow:
