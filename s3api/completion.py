@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from s3api import checksums, xml
+from s3api.addressing import virtual_bucket
 from s3api.attributes import checksum_elements
 from s3api.body import read_document
 from s3api.checksums import ALGORITHMS, COMPOSITE, DEFAULT, FULL_OBJECT, Algorithm
@@ -74,12 +75,10 @@ async def complete_upload(face: Face, request: Request) -> Response:
             checksums=values,
             checksum_type=checksum_type,
         )
-    host = request.text(b"host")
-    location = f"{request.scheme}://{host}/{request.bucket}/{encode_key(request.key)}"
     return xml_response(
         "CompleteMultipartUploadResult",
         [
-            element("Location", location),
+            element("Location", _location(face, request)),
             element("Bucket", request.bucket),
             element("Key", request.key),
             element("ETag", f'"{stat.etag}"'),
@@ -87,6 +86,13 @@ async def complete_upload(face: Face, request: Request) -> Response:
         ],
         headers=made_version(stat),
     )
+
+
+def _location(face: Face, request: Request) -> str:
+    """The object's URL, with the bucket where this request had it."""
+    host = request.headers.get(b"host", b"")
+    bucket = "" if virtual_bucket(host, face.domains) else f"{request.bucket}/"
+    return f"{request.scheme}://{host.decode('latin-1')}/{bucket}{encode_key(request.key)}"
 
 
 def _parse(document: bytes) -> list[PartClaim]:

@@ -11,6 +11,8 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from tests.s3api import raw
+from tests.s3api.conftest import DOMAIN
 from tests.s3api.test_objects import code_of
 
 MIB = 1 << 20
@@ -64,6 +66,16 @@ def test_complete_publishes_the_parts_in_order(s3, upload):
     got = s3.get_object(Bucket=bucket, Key=key)
     assert got["Body"].read() == FIRST + SECOND
     assert got["ETag"] == done["ETag"]
+
+
+def test_location_has_the_bucket_where_the_request_had_it(endpoint, s3, upload):
+    bucket, key, upload_id = upload
+    etag = upload_parts(s3, *upload, SECOND)[0]["ETag"]
+    part = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+    body = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+    host = f"{bucket}.{DOMAIN}"
+    answer = raw.send(endpoint, "POST", f"/{key}?uploadId={upload_id}", body=body, host=host)
+    assert f"<Location>http://{host}/{key}</Location>" in answer.body.decode()
 
 
 def test_complete_twice_gives_the_same_answer(s3, upload):
