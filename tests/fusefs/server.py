@@ -23,9 +23,10 @@ import trio
 
 from fusefs.mount import MountOptions, serve_mount
 from store.namespace import Namespace
-from store.types import ObjectMeta
+from store.types import LockRule, ObjectMeta, VersionEntry
 from tests.store.bodies import BytesBody, join
 from tests.store.conftest import open_namespace
+from tests.store.posix import version_bytes
 
 Arguments = dict[str, Any]
 
@@ -63,6 +64,45 @@ async def make_bucket(namespace: Namespace, arguments: Arguments) -> object:
     return None
 
 
+async def set_bucket(namespace: Namespace, arguments: Arguments) -> object:
+    """Versioning, object lock and quota, as far as they are given."""
+    name = arguments["name"]
+    if "versioning" in arguments:
+        await namespace.buckets.set_versioning(name, arguments["versioning"])
+    if "lock" in arguments:
+        await namespace.buckets.set_lock_rule(name, LockRule(**arguments["lock"]))
+    if "quota" in arguments:
+        await namespace.buckets.set_quota(name, arguments["quota"])
+    return namespace.buckets.usage(name).bytes
+
+
+async def hold(namespace: Namespace, arguments: Arguments) -> object:
+    await namespace.objects.set_legal_hold(arguments["bucket"], arguments["key"], arguments["on"])
+    return None
+
+
+async def versions(namespace: Namespace, arguments: Arguments) -> object:
+    """(key, version id, bytes or None for a delete marker) of each version, as they are listed."""
+    bucket = arguments["bucket"]
+    page = await namespace.listing.versions(bucket, limit=100_000)
+    found = []
+    for entry in page.entries:
+        assert isinstance(entry, VersionEntry)
+        text = None
+        if entry.stat is not None:
+            content = await version_bytes(namespace, entry.key, entry.version_id, bucket)
+            text = base64.b64encode(content).decode()
+        found.append((entry.key, entry.version_id, text))
+    return found
+
+
+async def delete_version(namespace: Namespace, arguments: Arguments) -> object:
+    await namespace.objects.delete(
+        arguments["bucket"], arguments["key"], version=arguments["version"]
+    )
+    return None
+
+
 async def replace_often(namespace: Namespace, arguments: Arguments) -> object:
     """PUT `count` bodies under one key, each told of by a file outside the mount once it stands."""
     told = trio.Path(arguments["told"])
@@ -76,7 +116,10 @@ async def replace_often(namespace: Namespace, arguments: Arguments) -> object:
 
 COMMANDS: dict[str, Callable[[Namespace, Arguments], Awaitable[object]]] = {
     command.__name__: command  # type: ignore[attr-defined]
-    for command in (put, get, stat, delete, keys, make_bucket, replace_often)
+    for command in (
+        *(put, get, stat, delete, keys, make_bucket, replace_often),
+        *(set_bucket, hold, versions, delete_version),
+    )
 }
 
 
