@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -82,6 +83,38 @@ def test_complete_twice_gives_the_same_answer(s3, upload):
     bucket, key, upload_id = upload
     parts = upload_parts(s3, bucket, key, upload_id, SECOND)
     assert complete(s3, upload, parts)["ETag"] == complete(s3, upload, parts)["ETag"]
+
+
+def test_many_completing_at_once_make_one_object(s3, upload):
+    bucket, key, upload_id = upload
+    parts = upload_parts(s3, *upload, FIRST, SECOND)
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: complete(s3, upload, parts)["ETag"], range(8)))
+    assert len(set(done)) == 1
+    assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == FIRST + SECOND
+    # A part that comes too late is told so.
+    with pytest.raises(ClientError) as caught:
+        upload_parts(s3, bucket, key, upload_id, SECOND)
+    assert code_of(caught) == (404, "NoSuchUpload")
+
+
+def test_uploads_of_one_key_that_must_be_new_have_one_winner(s3, bucket):
+    uploads = []
+    for number in range(6):
+        made = s3.create_multipart_upload(Bucket=bucket, Key="k")
+        upload = bucket, "k", made["UploadId"]
+        uploads.append((upload, upload_parts(s3, *upload, b"%d" % number)))
+
+    def race(entry):
+        try:
+            return complete(s3, *entry, IfNoneMatch="*")["ETag"]
+        except ClientError as exc:
+            return exc.response["Error"]["Code"]
+
+    with ThreadPoolExecutor(6) as pool:
+        told = sorted(pool.map(race, uploads))
+    assert told[1:] == ["PreconditionFailed"] * 5
+    assert told[0] == s3.head_object(Bucket=bucket, Key="k")["ETag"]
 
 
 def test_part_numbers_give_the_parts_back(s3, upload):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from store.errors import (
 from store.types import Buffer, Digests, ObjectMeta, PartClaim, Precondition
 from tests.store.bodies import BytesBody
 from tests.store.conftest import Opened, until
+from tests.store.posix import CALLER, box, broken
 from tests.store.test_objects import get, put
 
 BIG = 5 << 20
@@ -163,6 +165,57 @@ async def test_a_part_can_be_a_range_of_another_object(opened: Opened) -> None:
             source_etag="old",
             digester=Md5Digester(),
         )
+
+
+@pytest.mark.slow
+async def test_parts_copied_from_a_file_with_holes_and_edits_share_its_runs(
+    opened: Opened,
+) -> None:
+    chance = random.Random(9)
+    files = opened.namespace.files
+    handle, _ = files.create(box(files), b"edited", 0o644, os.O_WRONLY, CALLER)
+    size = 24 << 20
+    value = bytearray(size)
+    for _ in range(40):
+        at, piece = chance.randrange(size - 300_000), chance.randbytes(chance.randrange(1, 300_000))
+        await handle.write(at, piece)
+        value[at : at + len(piece)] = piece
+        if chance.random() < 0.3:
+            await handle.flush()
+    await handle.write(size - 1, b"!")
+    value[-1:] = b"!"
+    await handle.flush()
+    await handle.release()
+    etag = opened.namespace.objects.stat("box", "edited").etag
+    before = set(opened.chunks.run_ids)
+    upload_id, _ = await start(opened, [])
+    uploads = opened.namespace.uploads
+    claims, expected = [], b""
+    for number in range(1, 12):
+        first = chance.randrange(size - 6 * (1 << 20))
+        stop = first + chance.randrange(BIG, 6 << 20)
+        part = await uploads.copy_part(
+            "box",
+            "k/big",
+            upload_id,
+            number,
+            ("box", "edited"),
+            first,
+            stop,
+            source_etag=etag,
+            digester=Md5Digester(),
+        )
+        assert part.etag == hashlib.md5(value[first:stop], usedforsecurity=False).hexdigest()
+        claims.append(PartClaim(number=number, etag=part.etag, checksums={}))
+        expected += value[first:stop]
+    assert not broken(opened.namespace)
+    await opened.namespace.objects.delete("box", "edited")
+    await uploads.complete("box", "k/big", upload_id, claims)
+    assert await get(opened, "k/big") == expected
+    assert set(opened.chunks.run_ids) <= before
+    assert not broken(opened.namespace)
+    await opened.namespace.objects.delete("box", "k/big")
+    await until(lambda: not opened.chunks.run_ids)
 
 
 @pytest.mark.parametrize("size", [6 << 20, 100])
