@@ -29,11 +29,12 @@ import trio
 
 from daemon import VERSION
 from daemon.buckettalk import BucketTalk
-from daemon.config import control_socket, root_key_file
+from daemon.config import control_socket, master_key_file, root_key_file
 from daemon.console import create_console, serve_console
 from daemon.control import BUCKET, MOUNT, serve_control
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
+from daemon.masterkey import MasterKeyError, MasterKeys, load_master_keys
 from daemon.mounting import Mount
 from daemon.notify import Notifier
 from daemon.report import MountReport, Phase, Report
@@ -42,6 +43,7 @@ from daemon.services import (
     OpenStore,
     bind_all,
     create_application,
+    fixed_credentials,
     opened_store,
     serving_s3,
     urls_of,
@@ -78,13 +80,16 @@ def serve_until_stopped(
         try:
             key = load_root_key(root_key_file(settings), environment)
             users = load_users(settings.s3.users, key)
-        except (RootKeyError, UserKeyError) as error:
+            master = load_master_keys(master_key_file(settings), environment)
+        except (RootKeyError, UserKeyError, MasterKeyError) as error:
             raise StartError(str(error)) from error
         secrets = [key.secret_key, *(user.secret_key for user in users)]
         start_logging(settings.log.level, environment, secrets)
         if key.made:
             log.info("made the root key %s, kept in %s", key.access_key, key.file)
-        daemon = Daemon(settings, key, users, Notifier(environment), welcome)
+        if master.made:
+            log.info("made the master key, kept in %s", master.file)
+        daemon = Daemon(settings, key, users, master, Notifier(environment), welcome)
         try:
             trio.run(daemon.run)
         except BaseExceptionGroup as group:
@@ -104,12 +109,15 @@ class Daemon:
         settings: Settings,
         key: RootKey,
         users: Sequence[Credential],
+        master: MasterKeys,
         notifier: Notifier,
         welcome: Callable[[str], None] | None,
     ) -> None:
         self._settings = settings
         self._key = key
         self._users = users
+        self._master = master
+        self._fixed = fixed_credentials(key, users)
         self._notifier = notifier
         self._welcome = welcome
         self._stop = StopRequest()
@@ -200,11 +208,11 @@ class Daemon:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as watch:
                 watch.start_soon(self._give_up_start, scope)
-                async with opened_store(settings) as store:
+                async with opened_store(settings, self._master.keyring) as store:
                     self._store = store
                     async with self._mount.mounted(store.namespace):
                         application = create_application(
-                            settings.s3, self._key, self._users, store.namespace
+                            settings.s3, self._fixed, self._users, store.namespace
                         )
                         async with serving_s3(application, listeners, settings, stop.hurry) as s3:
                             self._server = s3

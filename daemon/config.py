@@ -92,6 +92,11 @@ def root_key_file(settings: Settings) -> Path:
     return Path(settings.state.root_key_file or f"{settings.state.folder}/root.key")
 
 
+def master_key_file(settings: Settings) -> Path:
+    """Where the master key is kept."""
+    return Path(settings.state.master_key_file or f"{settings.state.folder}/master.key")
+
+
 def secret_file_fault(path: Path) -> str | None:
     """Why `path` is not fit to hold a secret, None when it is."""
     try:
@@ -283,6 +288,7 @@ def _path_faults(settings: Settings) -> Iterator[str]:
     named = {
         "state.folder": settings.state.folder,
         "state.root_key_file": str(root_key_file(settings)),
+        "state.master_key_file": str(master_key_file(settings)),
         "state.control_socket": str(control_socket(settings)),
         "mount.path": settings.mount.path,
     }

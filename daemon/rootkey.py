@@ -116,15 +116,25 @@ def _make(path: Path) -> RootKey:
         f"aws_access_key_id = {access_key}\n"
         f"aws_secret_access_key = {secret_key}\n"
     )
-    temporary = path.with_name(f"{path.name}.new")
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        write_secret(path, text)
     except OSError as error:
         raise RootKeyError(f"the root key file {path} can't be made: {error.strerror}") from error
     return RootKey(access_key=access_key, secret_key=secret_key, file=path, made=True)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Put a file with a secret there, durably, in the place of an older one. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -27,11 +27,12 @@ from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
 from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
-from s3api.credentials import Credential, MemoryCredentials
+from s3api.credentials import Credential, IdentityCredentials, MemoryCredentials
 from s3api.face import Face, accounts_by_owner
 from s3api.lifespan import lifespan
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
+from store.access.sealed import Keyring
 from store.chunks.config import ChunkConfig
 from store.chunks.errors import ChunkError, LabelError
 from store.chunks.events import ChunkEvent, FragmentDamaged
@@ -72,17 +73,18 @@ async def running(service: Callable[..., Any]) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[OpenStore]:
+async def opened_store(settings: Settings, keyring: Keyring) -> AsyncIterator[OpenStore]:
     """Drives, then metadata on the trusted copies, then the namespace over both.
 
-    Raises StartError, and PrimaryLost (in a group) when the primary's drive fails.
+    keyring: what users' secrets are sealed under. Raises StartError, and PrimaryLost (in a group)
+    when the primary's drive fails.
     """
     pool = await _open_pool(settings)
     try:
         chunks = LocalChunks(pool, _chunk_config(settings), on_event=_log_event)
         async with running(chunks.run), _opened_engine(settings, pool) as engine:
             config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
-            namespace = Namespace(engine, chunks, pool.store, config)
+            namespace = Namespace(engine, chunks, pool.store, config, keyring)
             healer = Healer(engine, chunks, namespace.readers, _heal_config(settings))
             scrub = ScrubConfig(pass_s=settings.scrub.pass_days * _DAY_S)
             scrubber = Scrubber(engine, chunks, namespace.readers, healer, scrub)
@@ -131,13 +133,21 @@ async def serving_s3(
         watch.cancel_scope.cancel()
 
 
+def fixed_credentials(key: RootKey, users: Sequence[Credential]) -> MemoryCredentials:
+    """The keys that are not in the database: the root's, and those of the configured users."""
+    root = Credential(access_key=key.access_key, secret_key=key.secret_key)
+    return MemoryCredentials(root, *users)
+
+
 def create_application(
-    settings: S3Settings, key: RootKey, users: Sequence[Credential], namespace: Namespace
+    settings: S3Settings,
+    fixed: MemoryCredentials,
+    users: Sequence[Credential],
+    namespace: Namespace,
 ) -> http1.Application:
-    """The S3 API for the holder of the root key, and for users."""
-    credentials = MemoryCredentials(
-        Credential(access_key=key.access_key, secret_key=key.secret_key), *users
-    )
+    """The S3 API for the holders of fixed keys, and for those whom the namespace knows."""
+    accounts = accounts_by_owner(user.account for user in users)
+    credentials = IdentityCredentials(fixed, namespace.identity, accounts.values())
     domains = _encoded(settings.domains)
     face = Face(
         namespace=namespace,
@@ -145,7 +155,7 @@ def create_application(
         region=settings.region,
         domains=domains,
         website_domains=_encoded(settings.website_domains),
-        accounts=accounts_by_owner(user.account for user in users),
+        accounts=accounts,
     )
     return S3App(face)
 

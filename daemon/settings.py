@@ -119,11 +119,13 @@ class MountSettings(Struct, frozen=True, kw_only=True):
 class StateSettings(Struct, frozen=True, kw_only=True):
     """What the daemon keeps beside the drives.
 
-    root_key_file: "" for root.key in the folder. control_socket: "" for control.sock there.
+    root_key_file: "" for root.key in the folder; master_key_file: "" for master.key there.
+    control_socket: "" for control.sock there.
     """
 
     folder: Name = "/var/lib/twofold"
     root_key_file: str = ""
+    master_key_file: str = ""
     control_socket: str = ""
 
 

@@ -100,6 +100,7 @@ class Claim:
     date: str
     region: str
     scope: str
+    service: str = "s3"
     signature: str = ""
     signed_names: Sequence[bytes] = ()
     timestamp: str = ""
@@ -114,8 +115,12 @@ def is_presigned(query: Sequence[signing.Pair]) -> bool:
     return any(name in _PRESIGNED_NAMES for name, _ in query)
 
 
-def parse_authorization(authorization: bytes, by_name: Mapping[bytes, bytes]) -> Claim:
+def parse_authorization(
+    authorization: bytes, by_name: Mapping[bytes, bytes], services: Sequence[str] = ("s3",)
+) -> Claim:
     """The claim of an Authorization header and the headers that go with it.
+
+    services: what the scope may name.
 
     Raises UnsupportedSignature, AuthorizationHeaderMalformed or AccessDenied (no usable date).
     """
@@ -131,7 +136,7 @@ def parse_authorization(authorization: bytes, by_name: Mapping[bytes, bytes]) ->
         fields[name] = value
     if fields.keys() != {"Credential", "SignedHeaders", "Signature"}:
         raise AuthorizationHeaderMalformed()
-    claim = parse_credential(fields["Credential"], AuthorizationHeaderMalformed)
+    claim = parse_credential(fields["Credential"], AuthorizationHeaderMalformed, services)
     claim.signature = _parse_signature(fields["Signature"], AuthorizationHeaderMalformed)
     claim.signed_names = _parse_signed_names(fields["SignedHeaders"], AuthorizationHeaderMalformed)
     claim.timestamp, claim.signed_at_s = _request_time(by_name)
@@ -171,7 +176,9 @@ def parse_presigned(query: Sequence[signing.Pair], by_name: Mapping[bytes, bytes
     return claim
 
 
-def parse_credential(credential: str, malformed: Malformed) -> Claim:
+def parse_credential(
+    credential: str, malformed: Malformed, services: Sequence[str] = ("s3",)
+) -> Claim:
     """Split access-key/date/region/s3/aws4_request; the access key may contain slashes."""
     parts = credential.rsplit("/", 4)
     if len(parts) != 5 or not parts[0]:
@@ -180,12 +187,12 @@ def parse_credential(credential: str, malformed: Malformed) -> Claim:
             '"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
         )
     access_key, date, region, service, terminator = parts
-    if service != "s3":
-        raise malformed(f'incorrect service "{service}". This endpoint belongs to "s3".')
+    if service not in services:
+        raise malformed(f'incorrect service "{service}". This endpoint belongs to "{services[0]}".')
     if terminator != "aws4_request":
         raise malformed(f'incorrect terminal "{terminator}". This endpoint uses "aws4_request".')
     scope = credential[len(access_key) + 1 :]
-    return Claim(access_key=access_key, date=date, region=region, scope=scope)
+    return Claim(access_key=access_key, date=date, region=region, scope=scope, service=service)
 
 
 @functools.lru_cache(maxsize=1024)

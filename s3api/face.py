@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import trio
 
 from s3api.bucketaccess import BucketAccess, BucketAccesses, private_acl
-from s3api.credentials import ROOT, Account, account_number
+from s3api.credentials import ROOT, Account
 from s3api.errors import AccessDenied
 from s3api.requestfacts import RequestFacts
 from s3api.requests import Request
@@ -29,6 +29,7 @@ from store.access.decision import Outcome
 from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
 from store.access.principals import Kind
 from store.errors import StoreError
+from store.identity.names import account_number
 from store.namespace import Namespace
 from store.types import ObjectMeta
 
@@ -89,7 +90,7 @@ class Face:
             return
         said = self.bucket_access(bucket)
         principal = access.principal
-        if principal.kind is Kind.ROOT:
+        if principal.kind is Kind.ROOT and not access.limits:
             at_home = auth.account.root or principal.account == said.rules.account
             if said.plain and at_home:
                 return

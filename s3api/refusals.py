@@ -51,6 +51,10 @@ class AuthorizationQueryParametersError(AuthError):
     summary = "The authorization query parameters that you provided are not valid."
 
 
+class ExpiredToken(AuthError):
+    code, status, summary = "ExpiredToken", 400, "The provided token has expired."
+
+
 class InvalidAccessKeyId(AuthError):
     code, status = "InvalidAccessKeyId", 403
     summary = "The access key id you provided does not exist in our records."

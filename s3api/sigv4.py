@@ -51,7 +51,9 @@ from s3api.refusals import (
 __all__ = ["AuthContext", "PayloadMode", "Verifier", "parse_query"]
 
 SKEW_MAX_S = 15 * 60
-# A deployment has few (secret, day, region) triples; the bound guards against a lottery of regions.
+QUERY_SERVICES = ("iam", "sts")
+# A deployment has few (secret, day, region, service) scopes; the bound guards against a lottery
+# of regions.
 SIGNING_KEY_COUNT_MAX = 4096
 
 
@@ -72,7 +74,7 @@ class Verifier:
         self._credentials = credentials
         self._region = region
         self._domains = domains
-        self._signing_keys: dict[tuple[str, str, str], bytes] = {}
+        self._signing_keys: dict[tuple[str, str, str, str], bytes] = {}
 
     def authenticate(
         self,
@@ -113,6 +115,27 @@ class Verifier:
         _check_signed_names(claim, by_name)
         canonical_query = signing.canonical_query(query) if query else b""
         return self._prove(claim, credential, method, raw_path, canonical_query, by_name)
+
+    def authenticate_query(
+        self, headers: Sequence[tuple[bytes, bytes]], body_sha256: str, now_s: float
+    ) -> AuthContext:
+        """The identity behind a POST / to IAM or STS, anonymous if it claims none.
+
+        Its body is part of the signature, whatever x-amz-content-sha256 says; clients sign for one
+        region of these services or another. Raises as `authenticate`.
+        """
+        by_name = signing.join_headers(headers)
+        authorization = by_name.get(b"authorization")
+        if authorization is None:
+            return AuthContext(access_key="")
+        claim = parse_authorization(authorization, by_name, QUERY_SERVICES)
+        claim.payload = body_sha256.encode()
+        _check_date(claim, AuthorizationHeaderMalformed)
+        _check_skew(claim, now_s)
+        credential = self._find(claim)
+        _check_token(claim, credential)
+        _check_signed_names(claim, by_name)
+        return self._prove(claim, credential, "POST", b"/", b"", by_name)
 
     def authenticate_policy(self, fields: Mapping[str, str], now_s: float) -> AuthContext:
         """The identity behind a POST form, whose `policy` field is what is signed.
@@ -180,11 +203,7 @@ class Verifier:
 
     def _check_scope(self, claim: Claim, malformed: Malformed) -> Credential:
         """Check date and region of the scope; returns the credential to prove the claim with."""
-        if claim.timestamp[:8] != claim.date:
-            raise malformed(
-                f'Invalid credential date "{claim.date}". This date is not the same as '
-                f'X-Amz-Date: "{claim.timestamp[:8]}".'
-            )
+        _check_date(claim, malformed)
         if self._region is not None and claim.region != self._region:
             raise malformed(
                 f"the region '{claim.region}' is wrong; expecting '{self._region}'",
@@ -193,7 +212,7 @@ class Verifier:
         return self._find(claim)
 
     def _find(self, claim: Claim) -> Credential:
-        credential = self._credentials.find(claim.access_key)
+        credential = self._credentials.find(claim.access_key, claim.session_token.decode("latin-1"))
         if credential is None:
             raise InvalidAccessKeyId(extras=(("AWSAccessKeyId", claim.access_key),))
         return credential
@@ -279,13 +298,13 @@ class Verifier:
 
     def _signing_key(self, claim: Claim, credential: Credential) -> bytes:
         # The secret is part of the cache's key: a changed secret can't be proved with an old key.
-        triple = (credential.secret_key, claim.date, claim.region)
-        key = self._signing_keys.get(triple)
+        parts = (credential.secret_key, claim.date, claim.region, claim.service)
+        key = self._signing_keys.get(parts)
         if key is None:
             if len(self._signing_keys) >= SIGNING_KEY_COUNT_MAX:
                 self._signing_keys.clear()
-            key = signing.signing_key(credential.secret_key, claim.date, claim.region)
-            self._signing_keys[triple] = key
+            key = signing.signing_key(*parts)
+            self._signing_keys[parts] = key
         return key
 
 
@@ -316,6 +335,14 @@ def _unsigned_payload(by_name: Mapping[bytes, bytes]) -> tuple[PayloadMode, str]
     if mode in (PayloadMode.STREAMING, PayloadMode.STREAMING_TRAILER):
         raise AccessDenied("A signed payload needs a version 4 signature.")
     return mode, payload_sha256
+
+
+def _check_date(claim: Claim, malformed: Malformed) -> None:
+    if claim.timestamp[:8] != claim.date:
+        raise malformed(
+            f'Invalid credential date "{claim.date}". This date is not the same as '
+            f'X-Amz-Date: "{claim.timestamp[:8]}".'
+        )
 
 
 def _check_skew(claim: Claim, now_s: float) -> None:

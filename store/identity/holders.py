@@ -252,8 +252,7 @@ class Holders:
         """Raises NoSuchEntity, LimitReached."""
         holder = self._book.get(account, made, name)
         self._check_policy(account, arn)
-        others = tuple(each for each in holder.attached if each != arn)
-        attached = (*others, arn)
+        attached = _added(holder.attached, arn)
         if len(attached) > ATTACHED_MAX:
             raise LimitReached(f"Cannot exceed quota for attached policies: {ATTACHED_MAX}")
         await self._book.commit(account, put(replace(holder, attached=attached)))
@@ -304,6 +303,10 @@ class Holders:
     def _check_policy(self, account: str, arn: str) -> None:
         if arn and self._callers.policy(account, arn) is None:
             raise NoSuchEntity(f"Policy {arn} does not exist or is not attachable.")
+
+
+def _added(arns: tuple[str, ...], arn: str) -> tuple[str, ...]:
+    return arns if arn in arns else (*arns, arn)
 
 
 def check_session_max(session_max_s: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from store.access.principals import Kind as PrincipalKind
@@ -37,6 +38,7 @@ TAGS_MAX = 50
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+@lru_cache(maxsize=4096)
 def account_number(account: str) -> str:
     """The twelve digits by which ARNs name an account. account: its canonical id."""
     digest = hashlib.sha256(b"twofold account " + account.encode()).digest()
