@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import trio
 
-from s3api.checksums import COMPOSITE, DEFAULT, find_algorithm, parse_promise
+from s3api.checksums import DEFAULT, find_algorithm, parse_promise
 from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML, MissingContentLength
 from s3api.payload import Payload, open_payload
 from s3api.requests import Request
@@ -87,23 +87,22 @@ def open_body(request: Request, limiter: trio.CapacityLimiter) -> PayloadBody:
     return PayloadBody(open_payload(request.stream, request.auth, default=DEFAULT), limiter)
 
 
-def open_part(
-    request: Request, limiter: trio.CapacityLimiter, algorithm: str, checksum_type: str
-) -> PayloadBody:
-    """The body of a part. algorithm, checksum_type: the upload's, "" where it has none.
+def open_part(request: Request, limiter: trio.CapacityLimiter, algorithm: str) -> PayloadBody:
+    """The body of a part. algorithm: the upload's, "" where it chose none.
 
-    A part of an upload with no algorithm has the default checksum, beside the one that was
-    promised. Raises like `open_body`, and InvalidRequest for another algorithm than the upload's,
-    or none where parts have to bring theirs.
+    The part gets a checksum of that algorithm, sent or not: Amazon S3 wants it sent where the
+    upload is COMPOSITE, which browsers with a presigned URL can't do. Where none was chosen it gets
+    the default one, beside the one that was promised. Checksums in the query of a presigned URL
+    promise nothing, as Amazon S3 documents it: SDKs put those of an empty body there.
+
+    Raises like `open_body`, and InvalidRequest for another algorithm than the upload's.
     """
     _check_length(request)
-    promise = parse_promise(request.headers)
-    actual = "null" if promise is None else promise.algorithm.name.lower()
-    demanded = promise is not None or checksum_type == COMPOSITE
-    if algorithm and demanded and actual != algorithm.lower():
+    promise = parse_promise(dict(request.stream.headers))
+    if algorithm and promise is not None and promise.algorithm.name != algorithm:
         raise InvalidRequest(
             f"Checksum Type mismatch occurred, expected checksum Type: {algorithm.lower()}, "
-            f"actual checksum Type: {actual}"
+            f"actual checksum Type: {promise.algorithm.name.lower()}"
         )
     default = find_algorithm(algorithm) if algorithm else DEFAULT
     payload = open_payload(request.stream, request.auth, default=default, always=not algorithm)

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from s3api.checksums import ALGORITHMS, encode
+from tests.s3api import raw
 from tests.s3api.test_multipart import FIRST, SECOND, complete, upload_parts
 from tests.s3api.test_objects import code_of
 
@@ -91,7 +92,7 @@ def test_a_part_shows_the_checksum_it_was_sent_with(s3, silent, bucket):
 @pytest.mark.parametrize(
     ("algorithm", "checksum_type", "sent", "code"),
     [
-        ("SHA256", "COMPOSITE", {}, "InvalidRequest"),
+        ("SHA256", "COMPOSITE", {}, ""),
         ("CRC32", "FULL_OBJECT", {}, ""),
         ("CRC32", "FULL_OBJECT", {"ChecksumAlgorithm": "SHA256"}, "InvalidRequest"),
         ("SHA256", "COMPOSITE", {"ChecksumAlgorithm": "CRC32"}, "InvalidRequest"),
@@ -109,6 +110,19 @@ def test_a_part_brings_the_checksum_of_its_upload(
     with pytest.raises(ClientError) as caught:
         upload_parts(silent, *upload, SECOND, **sent)
     assert code_of(caught) == (400, code)
+
+
+def test_checksums_in_a_presigned_url_promise_nothing(endpoint, s3, bucket):
+    upload = bucket, key, upload_id = create(s3, bucket, "SHA256")
+    query = (
+        f"partNumber=1&uploadId={upload_id}"
+        "&x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32"
+    )
+    target = raw.presigned(endpoint, "PUT", f"/{bucket}/{key}", query.encode())
+    answer = raw.send(endpoint, "PUT", target, body=SECOND, sign=False)
+    assert answer.status == 200
+    assert answer.headers["x-amz-checksum-sha256"] == checksum("SHA256", SECOND)
+    complete(s3, upload, [{"PartNumber": 1, "ETag": answer.headers["etag"]}])
 
 
 @pytest.mark.parametrize(
