@@ -10,6 +10,7 @@ Concurrency: none; one program at a time.
 from __future__ import annotations
 
 import json
+import textwrap
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ OTHER_THAN = {"http": "tls", "https": "http"}
 """The option that leaves a scheme out."""
 TIERS = {1: "core", 2: "protection", 3: "access lists", 4: "other services"}
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "CONFORMANCE.md"
+LINE_CHARACTERS_MAX = 104
 REASONS = Path(__file__).with_name("reasons.toml")
 CLIENTS = CACHE / "results" / "clients.json"
 
@@ -216,10 +218,7 @@ def _assign(runs: Sequence[Run], reasons: Sequence[Reason]) -> tuple[dict[str, i
 
 
 def _versions(runs: Sequence[Run]) -> str:
-    lines = [
-        f"- {run.scheme}: {run.date}, suite {run.suite[:12]}, twofold {run.ours[:12]}"
-        for run in runs
-    ]
+    lines = [f"- {run.scheme}: {run.date}, suite {run.suite}, twofold {run.ours}" for run in runs]
     packages = ", ".join(package.replace("==", " ") for package in runs[0].packages)
     return "\n".join([*lines, f"- with {packages}"]) + "\n"
 
@@ -274,7 +273,17 @@ def _failures(runs: Sequence[Run], reasons: Sequence[Reason], chosen: dict[str, 
             continue
         count = max(sum(cases[name][run.scheme] for name in names) for run in runs)
         told = ", ".join(_named(name, cases[name]) for name in names)
-        lines.append(f"- **{reason.why}** ({count} cases)\n  {told}\n")
+        cases_told = f"{count} case{'s' * (count != 1)}"
+        lines.append(
+            textwrap.fill(
+                f"- **{reason.why}** ({cases_told}) {told}",
+                LINE_CHARACTERS_MAX,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            + "\n"
+        )
     return "\n".join(lines)
 
 
