@@ -18,13 +18,15 @@ from typing import Concatenate, ParamSpec, TypeVar
 from metadb import inodes
 from metadb.records import ROOT, InodeId, InodeRow
 from metadb.statements import Tx
-from store import entries, locks, renames, xattrs
+from store import entries, locks, permissions, renames, xattrs
 from store.directories import DirectoryHandle
+from store.entries import Caller as Caller
 from store.errors import (
     EntryExists,
     InvalidArgument,
     IsDirectory,
     NameTooLong,
+    NoSuchAttribute,
     NoSuchEntry,
     NotDirectory,
     StoreError,
@@ -43,15 +45,6 @@ _BLOCK_BYTES = 4096
 _TARGET_BYTES_MAX = 4095
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 _NODE_TYPES = frozenset({stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who makes a new inode. umask: bits taken from its mode (0 where the kernel did that)."""
-
-    uid: int
-    gid: int
-    umask: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +113,7 @@ class Files:
             if changes == Changes(size=changes.size):
                 return self.attributes(inode)
         with translated(inode):
-            row = self._engine.transact(_change, inode, changes, now_ns())
+            row = self._engine.transact(_change, self._state, inode, changes, now_ns())
         draft = self._drafts.get(inode)
         if draft is not None and changes.mtime_ns is not None:
             draft.touched(changes.mtime_ns)
@@ -140,10 +133,8 @@ class Files:
 
         Raises EntryExists, InvalidName, NameTooLong, InvalidBucketName, BucketExists.
         """
-        mode &= ~caller.umask & entries.PERMISSION_BITS
-        return self._transact(
-            entries.make_directory, parent, name, now_ns(), mode, caller.uid, caller.gid
-        )
+        mode &= entries.PERMISSION_BITS
+        return self._transact(entries.make_directory, parent, name, now_ns(), mode, caller)
 
     def rmdir(self, parent: InodeId, name: bytes) -> None:
         """Remove an empty directory; in the root an empty bucket.
@@ -158,21 +149,17 @@ class Files:
 
         Raises EntryExists, InvalidName, NameTooLong, Denied (in the root).
         """
-        mode = stat.S_IFMT(mode) | (mode & ~caller.umask & entries.PERMISSION_BITS)
+        mode = stat.S_IFMT(mode) | (mode & entries.PERMISSION_BITS)
         if stat.S_IFMT(mode) not in _NODE_TYPES:
             raise InvalidArgument(name, f"mode {mode:o}")
-        return self._transact(
-            entries.make_node, parent, name, now_ns(), mode, caller.uid, caller.gid, rdev
-        )
+        return self._transact(entries.make_node, parent, name, now_ns(), mode, caller, rdev)
 
     def symlink(self, parent: InodeId, name: bytes, target: bytes, caller: Caller) -> InodeRow:
         """A symbolic link. Raises what `mknod` raises."""
         if not 0 < len(target) <= _TARGET_BYTES_MAX:
             raise NameTooLong(name, "target")
         mode = stat.S_IFLNK | 0o777
-        return self._transact(
-            entries.make_node, parent, name, now_ns(), mode, caller.uid, caller.gid, 0, target
-        )
+        return self._transact(entries.make_node, parent, name, now_ns(), mode, caller, 0, target)
 
     def link(self, inode: InodeId, parent: InodeId, name: bytes) -> InodeRow:
         """One more name for an inode that is no directory.
@@ -217,10 +204,9 @@ class Files:
         S3 sees it when it is first published (rule R6).
         Raises EntryExists (O_EXCL), IsDirectory, and what `mknod` and `open` raise.
         """
-        mode = stat.S_IFREG | (mode & ~caller.umask & entries.PERMISSION_BITS)
-        row, made = self._transact(
-            _create, parent, name, now_ns(), mode, caller.uid, caller.gid, bool(flags & os.O_EXCL)
-        )
+        mode = stat.S_IFREG | (mode & entries.PERMISSION_BITS)
+        exclusive = bool(flags & os.O_EXCL)
+        row, made = self._transact(_create, parent, name, now_ns(), mode, caller, exclusive)
         if flags & _WRITING and not made:
             self._check_free(row)
         handle = Handle(self._state, self._drafts, row)
@@ -291,13 +277,44 @@ class Files:
             self._engine.transact(xattrs.put, inode, name, value, flags, now_ns())
 
     def listxattr(self, inode: InodeId) -> list[bytes]:
-        """All names that `getxattr` answers."""
+        """All names that `setxattr` takes; what is read only is answered, but not listed."""
         return self._engine.read(xattrs.names, inode)
 
     def removexattr(self, inode: InodeId, name: bytes) -> None:
         """Remove one. Raises NoSuchAttribute, Denied."""
         with translated(inode):
             self._engine.transact(xattrs.remove, inode, name, now_ns())
+
+    # -- POSIX ACLs (rule R13) ---------------------------------------------------------
+
+    def acl(self, inode: InodeId, name: bytes) -> bytes:
+        """A list of an inode, as store.posixacl has its bytes; name: one of its NAMES.
+
+        Raises NoSuchAttribute. The kernel asks often: where no list was ever set it costs nothing.
+        """
+        if not self._state.acls:
+            raise NoSuchAttribute(name)
+        return self._engine.read(permissions.get, self._state, inode, name)
+
+    def set_acl(self, inode: InodeId, name: bytes, packed: bytes, *, clear_set_gid: bool) -> None:
+        """Set one. clear_set_gid: by somebody who isn't of the file's group.
+
+        Raises InvalidArgument, MetadataTooLarge.
+        """
+        with translated(inode):
+            self._engine.transact(
+                permissions.put,
+                self._state,
+                inode,
+                name,
+                packed,
+                now_ns(),
+                clear_set_gid=clear_set_gid,
+            )
+
+    def remove_acl(self, inode: InodeId, name: bytes) -> None:
+        """Remove one, if it is there."""
+        self._transact(permissions.remove, inode, name, now_ns())
 
     # -- durability --------------------------------------------------------------------
 
@@ -350,13 +367,14 @@ def _lookup(tx: Tx, parent: InodeId, name: bytes) -> InodeRow:
     return entries.find(tx, parent, name)[1]
 
 
-def _change(tx: Tx, number: InodeId, changes: Changes, now: int) -> InodeRow:
+def _change(tx: Tx, state: State, number: InodeId, changes: Changes, now: int) -> InodeRow:
     row = inodes.get(tx, number)
     if row is None:
         raise NoSuchEntry(number)
     mode = row.mode
     if changes.mode is not None:
         mode = stat.S_IFMT(mode) | changes.mode & entries.PERMISSION_BITS
+        permissions.after_chmod(tx, state, number, mode)
     elif (changes.uid is not None or changes.gid is not None) and not stat.S_ISDIR(mode):
         mode &= ~stat.S_ISUID
         if mode & stat.S_IXGRP:
@@ -382,8 +400,7 @@ def _create(
     name: bytes,
     now: int,
     mode: int,
-    uid: int,
-    gid: int,
+    caller: Caller,
     exclusive: bool,
 ) -> tuple[InodeRow, bool]:
     """The file, made unless it is there, and whether it was made."""
@@ -391,7 +408,7 @@ def _create(
     spot = entries.leaf_spot(tx, directory, name)
     there = entries.at(tx, spot)
     if there is None:
-        row = entries.new_row(tx, state, directory, now, mode, uid, gid)
+        row = entries.new_row(tx, state, directory, now, mode, caller)
         entries.new_leaf(tx, state, directory, spot, row, "create")
         return row, True
     if exclusive:

@@ -2,7 +2,9 @@
 
     user.s3.meta.<k>   x-amz-meta-<k>        user.s3.tag.<k>   the tag <k>
     user.mime_type     Content-Type
-    user.s3.etag, user.s3.key, user.s3.version-id (where versioning was ever on)   read only
+    user.s3.etag, user.s3.key, user.s3.version-id (where versioning was ever on)
+The last three are read only, and answered but not listed: a program that copies attributes would
+fail at them on the other side, as rsync -X does.
 Other `user.` names are rows of their own. Names outside of `user.` are not kept: the mount answers
 them with ENOTSUP itself. Only published regular files have S3 metadata; on a draft that was
 never published it waits in the row and is published with it.
@@ -66,7 +68,7 @@ def get(tx: Tx, number: InodeId, name: bytes) -> bytes:
 
 
 def names(tx: Tx, number: InodeId) -> list[bytes]:
-    """All names that `get` answers. Raises NoSuchEntry."""
+    """All names that can be set and removed, too. Raises NoSuchEntry."""
     row = _row(tx, number)
     found = [name for name, _ in inodes.xattrs(tx, number)]
     if not stat.S_ISREG(row.mode):
@@ -74,8 +76,6 @@ def names(tx: Tx, number: InodeId) -> list[bytes]:
     meta = decode_meta(row.meta)
     if meta.content_type:
         found.append(_TYPE)
-    if row.etag is not None:
-        found += [name for name in _READ_ONLY if _shown(tx, row, name) is not None]
     found += [_META + key.encode() for key in meta.user]
     found += [_TAG + key.encode() for key in meta.tags]
     return found
