@@ -145,7 +145,10 @@ class S3App(QuartTrio):
         except ClientDisconnected:
             raise
         except Exception as exc:  # the border: whatever it is, the client gets an answer
-            response = self._tell(call, exc)
+            told = exc
+            if call.error is None and call.request is not None:
+                told = self.face.conceal(call.request, exc)
+            response = self._tell(call, told)
         request = call.request or self._open_refused(call.stream)
         if request is not None and b"origin" in request.headers:
             return with_cors(self.face, request, response)

@@ -19,6 +19,8 @@ _PARTS_PAGE = 1000
 
 
 async def get_object_attributes(face: Face, request: Request) -> Response:
+    read = "s3:GetObject" if request.version() is None else "s3:GetObjectVersion"
+    face.authorize(request, read, request.bucket, request.key)
     listed = request.text(b"x-amz-object-attributes")
     wanted = {name.strip() for name in listed.split(",") if name.strip()}
     if not wanted or not wanted <= set(_ATTRIBUTES):

@@ -141,15 +141,14 @@ def read_access(name: str, documents: dict[str, str], owner: Account) -> BucketA
         policy_public=public,
         ownership=ownership,
         block=block,
-        acl=private_acl(owner) if acl is None else decode_acl(acl),
+        acl=private_acl(owner_of(owner)) if acl is None else decode_acl(acl),
         plain=policy is None and not has_acls,
     )
 
 
-def private_acl(owner: Account) -> Acl:
-    """What nobody was granted anything by."""
-    person = owner_of(owner)
-    return Acl(owner=person, grants=(full_control(person),))
+def private_acl(owner: Owner) -> Acl:
+    """The ACL that grants nothing to anybody else."""
+    return Acl(owner=owner, grants=(full_control(owner),))
 
 
 def owner_of(account: Account) -> Owner:

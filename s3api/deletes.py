@@ -8,7 +8,7 @@ from __future__ import annotations
 from s3api import xml
 from s3api.body import read_document
 from s3api.dates import parse_http_date, parse_iso_time
-from s3api.errors import MalformedXML, Refusal, failure_of
+from s3api.errors import AccessDenied, MalformedXML, Refusal, failure_of
 from s3api.face import Face
 from s3api.locks import bypasses_governance
 from s3api.requests import Request
@@ -104,21 +104,23 @@ def _time_ns(text: str) -> int:
 
 async def _delete(face: Face, request: Request, doomed: list[Doomed]) -> list[_Outcome]:
     """For each entry what was done, or why it is still there. Raises NoSuchBucket for all."""
-    refused: dict[int, Refusal] = {}
-    bypass = bypasses_governance(face, request, "")
+    outcomes: list[_Outcome] = [AccessDenied()] * len(doomed)
+    bypassing: list[int] = []
+    others: list[int] = []
     for index, entry in enumerate(doomed):
         action = "s3:DeleteObject" if entry.version is None else "s3:DeleteObjectVersion"
         try:
-            face.authorize(request, action, request.bucket, entry.key)
-        except Refusal as exc:
-            refused[index] = exc
-    allowed = [entry for index, entry in enumerate(doomed) if index not in refused]
-    outcomes = await face.namespace.objects.delete_many(request.bucket, allowed, bypass=bypass)
-    done = iter(
-        _settled(face, request.bucket, entry, outcome)
-        for entry, outcome in zip(allowed, outcomes, strict=True)
-    )
-    return [refused[index] if index in refused else next(done) for index in range(len(doomed))]
+            face.authorize(request, action, request.bucket, entry.key, entry.version)
+        except AccessDenied:
+            continue
+        bypasses = bypasses_governance(face, request, entry.key, entry.version)
+        (bypassing if bypasses else others).append(index)
+    for chosen, bypass in ((others, False), (bypassing, True)):
+        allowed = [doomed[index] for index in chosen]
+        done = await face.namespace.objects.delete_many(request.bucket, allowed, bypass=bypass)
+        for index, outcome in zip(chosen, done, strict=True):
+            outcomes[index] = _settled(face, request.bucket, doomed[index], outcome)
+    return outcomes
 
 
 def _settled(face: Face, bucket: str, entry: Doomed, outcome: Deletion | StoreError) -> _Outcome:

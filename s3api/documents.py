@@ -23,8 +23,6 @@ from s3api.settingrefusals import (
     NoSuchConfiguration,
     NoSuchEncryption,
     NoSuchLifecycle,
-    NoSuchPolicy,
-    NoSuchPublicAccessBlock,
     NoSuchReplication,
     NoSuchTagSet,
     NothingConfigured,
@@ -107,20 +105,13 @@ def accepted(root: str, *texts: str) -> Run:
 
 get_request_payment = constant("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")
 put_request_payment = accepted("RequestPaymentConfiguration", "BucketOwner")
-get_ownership = constant(
-    "OwnershipControls", "<Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>"
-)
-put_ownership = accepted("OwnershipControls", "BucketOwnerEnforced")
 get_accelerate = constant("AccelerateConfiguration")
 get_logging = constant("BucketLoggingStatus")
 put_logging = accepted("BucketLoggingStatus")
 get_notification = constant("NotificationConfiguration")
 put_notification = accepted("NotificationConfiguration")
-get_policy = absent(NoSuchPolicy)
-get_policy_status = absent(NoSuchPolicy)
 get_encryption = absent(NoSuchEncryption)
 get_lifecycle = absent(NoSuchLifecycle)
-get_public_access_block = absent(NoSuchPublicAccessBlock)
 get_replication = absent(NoSuchReplication)
 list_analytics = empty_list("ListBucketAnalyticsConfigurationResult")
 list_inventory = empty_list("ListInventoryConfigurationsResult")

@@ -14,21 +14,22 @@ Concurrency: shared by all requests, never changed after start.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
-from s3api.bucketaccess import BucketAccess, BucketAccesses, private_acl
+from s3api.bucketaccess import BucketAccess, BucketAccesses, owner_of, private_acl
 from s3api.credentials import ROOT, Account
 from s3api.errors import AccessDenied
 from s3api.requestfacts import RequestFacts
-from s3api.requests import Request
+from s3api.requests import Request, parse_copy_source
 from s3api.sigv4 import Verifier
 from store.access.acl import OBJECT_ACTIONS
 from store.access.decision import Outcome
 from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
 from store.access.principals import Kind
-from store.errors import StoreError
+from store.access.ownership import DEFAULT_OWNERSHIP, Ownership
+from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NoSuchVersion, StoreError
 from store.identity.names import account_number
 from store.namespace import Namespace
 from store.types import ObjectMeta
@@ -37,7 +38,8 @@ from store.types import ObjectMeta
 DIGEST_THREADS = 4
 # The operation itself finds out who asks (POST forms), or anybody may (preflights).
 NO_ACTION = ""
-_CREATION = "s3:CreateBucket"
+COPY_SOURCE = b"x-amz-copy-source"
+_ABSENT = (NoSuchKey, KeyDeleted, NoSuchVersion)
 # What is done to an object that is there already: its own owner and ACL have a say.
 _OF_WHAT_IS_THERE = frozenset().union(*OBJECT_ACTIONS.values()) | {
     f"s3:{verb}Object{version}Tagging"
@@ -51,7 +53,8 @@ class Face:
     """The S3 face of one namespace.
 
     domains, website_domains: lower case; `<bucket>.<domain>` as host names a bucket, of the API or
-    as a website. accounts: those with a name to show, by their owner strings.
+    as a website. object_ownership, block_public_access: what new buckets have, where their maker
+    says nothing. accounts: those with a name to show, by their owner strings.
     """
 
     namespace: Namespace
@@ -60,6 +63,8 @@ class Face:
     domains: tuple[bytes, ...] = ()
     website_domains: tuple[bytes, ...] = ()
     accesses: BucketAccesses = field(default_factory=BucketAccesses)
+    object_ownership: Ownership | None = DEFAULT_OWNERSHIP
+    block_public_access: bool = True
     accounts: dict[str, Account] = field(default_factory=lambda: accounts_by_owner(()))
     digest_limiter: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(DIGEST_THREADS)
@@ -82,11 +87,8 @@ class Face:
             return
         auth = request.auth
         access = auth.access
-        if not bucket or action == _CREATION:
-            facts = self._facts(request, action, None)
-            resource = resource_arn(bucket) if bucket else SERVICE_RESOURCE
-            if not decide(access, None, action, resource, facts).allowed:
-                raise AccessDenied()
+        if not bucket:
+            self.authorize_creation(request, action)
             return
         said = self.bucket_access(bucket)
         principal = access.principal
@@ -99,6 +101,29 @@ class Face:
 
     def allows(self, request: Request, action: str, bucket: str, key: str) -> bool:
         """`authorize` as a question. Raises NoSuchBucket."""
+    def authorize_creation(self, request: Request, action: str) -> None:
+        """Whether the sender may do this to a bucket that is not there yet. Raises AccessDenied."""
+        facts = self._facts(request, action, None)
+        resource = resource_arn(request.bucket) if request.bucket else SERVICE_RESOURCE
+        if not decide(request.auth.access, None, action, resource, facts).allowed:
+            raise AccessDenied()
+
+    def authorize_acl(self, request: Request) -> None:
+        """Whether the sender may store the request's object with an ACL of its own.
+
+        That is for its own account to say, whose the object becomes, but for what the bucket
+        denies. Raises AccessDenied, NoSuchBucket.
+        """
+        action, said = "s3:PutObjectAcl", self.bucket_access(request.bucket)
+        access = request.auth.access
+        facts = self._facts(request, action, said)
+        resource = resource_arn(request.bucket, request.key)
+        account = access.principal.account or said.rules.account
+        rules = replace(said.rules, account=account)
+        decision = decide(access, rules, action, resource, facts)
+        if decision.outcome is Outcome.DENIED or not (decision.allowed or request.auth.anonymous):
+            raise AccessDenied()
+
         try:
             self.authorize(request, action, bucket, key)
         except AccessDenied:
@@ -107,6 +132,20 @@ class Face:
 
     def bucket_access(self, bucket: str) -> BucketAccess:
         """What the bucket says of who may do what. Raises NoSuchBucket."""
+    def conceal(self, request: Request, error: Exception) -> Exception:
+        """What the sender is told instead of `error`: who may not list keys learns of none."""
+        if not isinstance(error, _ABSENT) or not request.key:
+            return error
+        asked = {request.bucket}
+        if COPY_SOURCE in request.headers:
+            asked.add(parse_copy_source(request.headers[COPY_SOURCE]).bucket)
+        try:
+            if all(self.allows(request, "s3:ListBucket", bucket, "") for bucket in asked):
+                return error
+        except NoSuchBucket:
+            return error
+        return AccessDenied()
+
         rules = self.namespace.buckets.rules(bucket)
         return self.accesses.get(bucket, rules, self.account_of)
 
@@ -142,7 +181,7 @@ class Face:
         if meta.owner and not is_root:
             rules = ResourceRules(account=account_number(meta.owner))
         owner = self.account_of(meta.owner) if meta.owner else said.owner
-        acl = said.object_grants(meta.acl or private_acl(owner), principal, action)
+        acl = said.object_grants(meta.acl or private_acl(owner_of(owner)), principal, action)
         return decide(access, rules, action, resource, facts, acl).allowed
 
     def _facts(
@@ -166,11 +205,12 @@ class Face:
     def check_owner(self, bucket: str, expected: bytes | None) -> None:
         """x-amz-expected-bucket-owner: the client's guard against another's bucket of that name.
 
-        Raises AccessDenied unless it is absent or the bucket's owner, NoSuchBucket.
+        Raises AccessDenied unless it is absent or the bucket's owner, by number or id;
+        NoSuchBucket.
         """
         if expected is not None and bucket:
             owner = self.account_of(self.namespace.buckets.get(bucket).owner)
-            if expected != owner.id.encode():
+            if expected.decode("latin-1") not in (owner.number, owner.id):
                 raise AccessDenied()
 
     def account_of(self, owner: str) -> Account:

@@ -16,7 +16,8 @@ from urllib.parse import quote, urlsplit
 from msgspec.structs import replace
 
 from s3api import xml
-from s3api.acl import check_canned
+from s3api.acl import CANNED
+from s3api.aclroutes import owned_meta
 from s3api.addressing import virtual_bucket
 from s3api.body import PayloadBody
 from s3api.checksums import DEFAULT
@@ -33,7 +34,7 @@ from s3api.refusals import SeveralAuthMechanisms
 from s3api.requests import Headers, Request
 from s3api.responses import Response, made_version
 from s3api.tagging import parse_tags
-from s3api.writes import authorize_lock
+from s3api.writes import authorize_lock, authorize_tags
 from store.types import ObjectMeta, ObjectStat
 
 _FILE_NAME = "${filename}"
@@ -75,10 +76,15 @@ async def post_object(face: Face, request: Request) -> Response:
         size_range = policy.size_range
     # From here on it is a request as any other.
     request.auth, request.owner, request.key = auth, auth.account.owner, key
-    face.authorize(request, _ACTION, request.bucket, key)
-    check_canned(fields.get("acl") or fields.get("x-amz-acl", ""))
     headers = _headers(fields)
+    request.headers = {**request.headers, **headers}
     meta = _meta(fields, headers)
+    request.tags = meta.tags
+    if not auth.anonymous and "policy" in fields:
+        request.told = {"s3:authtype": "POST"}
+    face.authorize(request, _ACTION, request.bucket, key)
+    authorize_tags(face, request)
+    meta = owned_meta(face, request, meta)
     if meta.lock_mode or meta.legal_hold:
         authorize_lock(face, request, meta)
     part = FilePart(form, list(headers.items()), size_range)
@@ -111,11 +117,14 @@ def _identify(face: Face, request: Request, fields: Mapping[str, str], now_s: fl
 
 def _headers(fields: Mapping[str, str]) -> Headers:
     """The fields as the headers of a PUT."""
-    return {
+    headers = {
         name.encode(): value.encode()
         for name, value in fields.items()
         if name in _CONTENT_FIELDS or name.startswith("x-amz-")
     }
+    if fields.get("acl"):
+        headers[CANNED] = fields["acl"].encode()
+    return headers
 
 
 def _meta(fields: Mapping[str, str], headers: Headers) -> ObjectMeta:

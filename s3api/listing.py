@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from s3api.acl import owner_element
+from s3api.acl import object_owner_element, owner_element
 from s3api.errors import InvalidArgument
 from s3api.face import Face
 from s3api.requests import Request
@@ -98,7 +98,7 @@ async def list_objects_v2(face: Face, request: Request) -> Response:
         "" if page.next is None else element("NextContinuationToken", encode_token(page.next)),
         element("KeyCount", len(page.entries)),
         *asked.frame(page.next is not None),
-        *_entries(asked, page, owner),
+        *_entries(face, asked, page, owner),
     ]
     return xml_response("ListBucketResult", parts)
 
@@ -114,24 +114,26 @@ async def list_objects(face: Face, request: Request) -> Response:
         # Without a delimiter the last key is the next marker; S3 leaves that to the client.
         asked.keyed("NextMarker", page.next) if page.next and asked.delimiter else "",
         *asked.frame(page.next is not None),
-        *_entries(asked, page, owner_element(face, request.bucket)),
+        *_entries(face, asked, page, owner_element(face, request.bucket)),
     ]
     return xml_response("ListBucketResult", parts)
 
 
-def _entries(asked: ListQuery, page: ListPage, owner: str) -> list[str]:
+def _entries(face: Face, asked: ListQuery, page: ListPage, owner: str) -> list[str]:
     """Contents, then CommonPrefixes, each in order."""
     encode = asked.encode
     contents: list[str] = []
     prefixes: list[str] = []
     for entry in page.entries:
         if isinstance(entry, ObjectStat):
-            checksums = checksum_names(entry) if entry.meta.checksums else ""
+            meta = entry.meta
+            checksums = checksum_names(entry) if meta.checksums else ""
+            whose = object_owner_element(face, meta, owner) if owner and meta.owner else owner
             contents.append(
                 f"<Contents><Key>{encode(entry.key)}</Key>"
                 f"<LastModified>{timestamp(entry.modified_ns)}</LastModified>"
                 f"<ETag>&quot;{entry.etag}&quot;</ETag>{checksums}<Size>{entry.size}</Size>"
-                f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
+                f"{whose}<StorageClass>STANDARD</StorageClass></Contents>"
             )
         else:
             prefixes.append(prefix_element(encode(entry)))

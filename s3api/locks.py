@@ -32,15 +32,15 @@ _DAYS_MAX, _YEARS_MAX = 36_500, 100
 _BYPASS = b"x-amz-bypass-governance-retention"
 
 
-def bypasses_governance(face: Face, request: Request, key: str) -> bool:
-    """Whether the request asks to bypass GOVERNANCE, and may.
+def bypasses_governance(face: Face, request: Request, key: str, version: str | None = None) -> bool:
+    """Whether the request asks to bypass GOVERNANCE, and may. version: as `Face.authorize` has it.
 
     Who may not is not refused here: what is not locked can be deleted without the right.
     """
     if request.headers.get(_BYPASS, b"").lower() != b"true":
         return False
     try:
-        face.authorize(request, "s3:BypassGovernanceRetention", request.bucket, key)
+        face.authorize(request, "s3:BypassGovernanceRetention", request.bucket, key, version)
     except AccessDenied:
         return False
     return True
@@ -130,8 +130,14 @@ async def get_retention(face: Face, request: Request) -> Response:
 
 
 async def put_retention(face: Face, request: Request) -> Response:
-    _check_locking(face, request)
     mode, until_ns = _parse_retention(await read_document(request, _SIZE_BYTES))
+    if mode:
+        request.told = {
+            "s3:object-lock-mode": mode,
+            "s3:object-lock-retain-until-date": xml.timestamp(until_ns),
+        }
+    face.authorize(request, "s3:PutObjectRetention", request.bucket, request.key)
+    _check_locking(face, request)
     await face.namespace.objects.set_retention(
         request.bucket,
         request.key,
@@ -164,11 +170,13 @@ async def get_legal_hold(face: Face, request: Request) -> Response:
 
 
 async def put_legal_hold(face: Face, request: Request) -> Response:
-    _check_locking(face, request)
     document = await read_document(request, _SIZE_BYTES)
     status = xml.texts(xml.only(xml.parse(document, "LegalHold"), "Status")).get("Status")
     if status not in ("ON", "OFF"):
         raise MalformedXML()
+    request.told = {"s3:object-lock-legal-hold": status}
+    face.authorize(request, "s3:PutObjectLegalHold", request.bucket, request.key)
+    _check_locking(face, request)
     await face.namespace.objects.set_legal_hold(
         request.bucket, request.key, status == "ON", version=request.version()
     )

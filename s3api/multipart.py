@@ -13,6 +13,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from s3api import checksums
+from s3api.aclroutes import owned_meta
 from s3api.body import open_part
 from s3api.copydigests import CopyDigests
 from s3api.dates import parse_http_date
@@ -22,7 +23,13 @@ from s3api.metadata import check_refused, checksum_headers, meta_of
 from s3api.objects import parse_part_number
 from s3api.requests import Request, parse_copy_range
 from s3api.responses import NO_CONTENT, Response, xml_response
-from s3api.writes import authorize_lock, check_target, copied_version, open_copy_source
+from s3api.writes import (
+    authorize_lock,
+    authorize_tags,
+    check_target,
+    copied_version,
+    open_copy_source,
+)
 from s3api.xml import element, timestamp
 from store.types import ObjectMeta, Part, Upload
 
@@ -32,6 +39,8 @@ _INITIATED = b"x-amz-if-match-initiated-time"
 async def create_upload(face: Face, request: Request) -> Response:
     meta = _with_algorithm(request, meta_of(request.headers))
     authorize_lock(face, request, meta)
+    authorize_tags(face, request)
+    meta = owned_meta(face, request, meta)
     check_target(face, request)
     headers = [
         *((b"x-amz-checksum-algorithm", name.encode()) for name in meta.checksums),

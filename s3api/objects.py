@@ -1,4 +1,4 @@
-"""Reading objects: GET, HEAD, ACL.
+"""Reading objects: GET, HEAD.
 
 GET and HEAD share one function that turns an object's stat and a request's conditions, range, part
 number and overrides into a status, headers and [start, stop). GET opens first and decides on what
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from s3api.acl import acl_response, check_private
+from msgspec.structs import replace
+
 from s3api.conditions import Verdict, evaluate, range_applies
 from s3api.dates import http_date
 from s3api.errors import (
@@ -26,7 +27,7 @@ from s3api.lockheaders import lock_headers
 from s3api.metadata import checksum_headers, meta_headers, override
 from s3api.requests import Request, parse_count, parse_range
 from s3api.responses import Response
-from store.types import ObjectStat
+from store.types import ObjectMeta, ObjectStat
 
 # Larger reads go through the store's read-ahead, so that no answer is held in memory whole.
 NOWAIT_SIZE_BYTES = 1 << 20
@@ -47,7 +48,7 @@ class _Selection(NamedTuple):
 async def get_object(face: Face, request: Request) -> Response:
     reader = face.namespace.objects.open(request.bucket, request.key, request.version())
     try:
-        status, headers, start, stop = _select(request, reader.stat)
+        status, headers, start, stop = _select(face, request, reader.stat)
         if stop - start > NOWAIT_SIZE_BYTES:
             return Response(status, headers, b"", reader, start, stop)
         pieces = reader.read_nowait(start, stop) if start < stop else []
@@ -62,13 +63,23 @@ async def get_object(face: Face, request: Request) -> Response:
 
 async def head_object(face: Face, request: Request) -> Response:
     stat = face.namespace.objects.stat(request.bucket, request.key, request.version())
-    status, headers, start, stop = _select(request, stat)
+    status, headers, start, stop = _select(face, request, stat)
     if status != 304:
         headers.append((b"content-length", b"%d" % (stop - start)))
     return Response(status, headers)
 
 
-def _select(request: Request, stat: ObjectStat) -> _Selection:
+def _shown_lock(face: Face, request: Request, meta: ObjectMeta) -> ObjectMeta:
+    """The metadata with as much of its lock as the caller may see."""
+    bucket, key = request.bucket, request.key
+    if meta.lock_mode and not face.allows(request, "s3:GetObjectRetention", bucket, key):
+        meta = replace(meta, lock_mode="")
+    if meta.legal_hold and not face.allows(request, "s3:GetObjectLegalHold", bucket, key):
+        meta = replace(meta, legal_hold=False)
+    return meta
+
+
+def _select(face: Face, request: Request, stat: ObjectStat) -> _Selection:
     """Raises PreconditionFailed, InvalidRange, InvalidPartNumber, InvalidRequest."""
     meta = stat.meta
     headers = [
@@ -80,7 +91,7 @@ def _select(request: Request, stat: ObjectStat) -> _Selection:
     if stat.version_id is not None:
         headers.append((_VERSION_ID, stat.version_id.encode()))
     if meta.lock_mode or meta.legal_hold:
-        headers += lock_headers(meta)
+        headers += lock_headers(_shown_lock(face, request, meta))
     query = request.query
     if query:
         headers = override(headers, query)
@@ -159,14 +170,3 @@ def parse_part_number(text: str) -> int:
             (("ArgumentName", "partNumber"), ("ArgumentValue", text)),
         )
     return number
-
-
-async def get_object_acl(face: Face, request: Request) -> Response:
-    face.namespace.objects.stat(request.bucket, request.key, request.version())
-    return acl_response(face, request.bucket)
-
-
-async def put_object_acl(face: Face, request: Request) -> Response:
-    face.namespace.objects.stat(request.bucket, request.key, request.version())
-    await check_private(face, request)
-    return Response(200)

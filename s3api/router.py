@@ -10,6 +10,7 @@ Concurrency: constants. Source: Amazon S3 API reference, "Operations".
 from __future__ import annotations
 
 from s3api import (
+    aclroutes,
     attributes,
     buckets,
     completion,
@@ -56,7 +57,7 @@ _S, _B, _O = Target.SERVICE, Target.BUCKET, Target.OBJECT
 
 OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     (_S, "GET", ""): Operation("ListBuckets", "s3:ListAllMyBuckets", buckets.list_buckets),
-    (_B, "PUT", ""): Operation("CreateBucket", "s3:CreateBucket", buckets.create_bucket),
+    (_B, "PUT", ""): Operation("CreateBucket", "s3:CreateBucket", buckets.create_bucket, late=True),
     (_B, "HEAD", ""): Operation("HeadBucket", "s3:ListBucket", buckets.head_bucket),
     (_B, "DELETE", ""): Operation("DeleteBucket", "s3:DeleteBucket", buckets.delete_bucket),
     (_B, "GET", ""): Operation("ListObjects", "s3:ListBucket", listing.list_objects),
@@ -91,12 +92,14 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "s3:PutBucketObjectLockConfiguration",
         locks.put_lock_configuration,
     ),
-    (_B, "GET", "acl"): Operation("GetBucketAcl", "s3:GetBucketAcl", buckets.get_bucket_acl),
-    (_B, "PUT", "acl"): Operation("PutBucketAcl", "s3:PutBucketAcl", buckets.put_bucket_acl),
+    (_B, "GET", "acl"): Operation("GetBucketAcl", "s3:GetBucketAcl", aclroutes.get_bucket_acl),
+    (_B, "PUT", "acl"): Operation("PutBucketAcl", "s3:PutBucketAcl", aclroutes.put_bucket_acl),
     **SETTINGS,
     # Who asks is known only when the form's fields have been read.
-    (_B, "POST", ""): Operation("PostObject", NO_ACTION, forms.post_object),
-    (_B, "POST", "delete"): Operation("DeleteObjects", "s3:DeleteObject", deletes.delete_objects),
+    (_B, "POST", ""): Operation("PostObject", "s3:PutObject", forms.post_object, late=True),
+    (_B, "POST", "delete"): Operation(
+        "DeleteObjects", "s3:DeleteObject", deletes.delete_objects, late=True
+    ),
     (_O, "GET", ""): Operation("GetObject", "s3:GetObject", objects.get_object, hot=True),
     (_O, "HEAD", ""): Operation("HeadObject", "s3:GetObject", objects.head_object, hot=True),
     (_O, "PUT", ""): Operation("PutObject", "s3:PutObject", writes.put_object, hot=True),
@@ -108,13 +111,13 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     (_O, "GET", "attributes"): Operation(
         "GetObjectAttributes", "s3:GetObjectAttributes", attributes.get_object_attributes
     ),
-    (_O, "GET", "acl"): Operation("GetObjectAcl", "s3:GetObjectAcl", objects.get_object_acl),
-    (_O, "PUT", "acl"): Operation("PutObjectAcl", "s3:PutObjectAcl", objects.put_object_acl),
+    (_O, "GET", "acl"): Operation("GetObjectAcl", "s3:GetObjectAcl", aclroutes.get_object_acl),
+    (_O, "PUT", "acl"): Operation("PutObjectAcl", "s3:PutObjectAcl", aclroutes.put_object_acl),
     (_O, "GET", "tagging"): Operation(
         "GetObjectTagging", "s3:GetObjectTagging", tagging.get_object_tagging
     ),
     (_O, "PUT", "tagging"): Operation(
-        "PutObjectTagging", "s3:PutObjectTagging", tagging.put_object_tagging
+        "PutObjectTagging", "s3:PutObjectTagging", tagging.put_object_tagging, late=True
     ),
     (_O, "DELETE", "tagging"): Operation(
         "DeleteObjectTagging", "s3:DeleteObjectTagging", tagging.delete_object_tagging
@@ -123,13 +126,13 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
         "GetObjectRetention", "s3:GetObjectRetention", locks.get_retention
     ),
     (_O, "PUT", "retention"): Operation(
-        "PutObjectRetention", "s3:PutObjectRetention", locks.put_retention
+        "PutObjectRetention", "s3:PutObjectRetention", locks.put_retention, late=True
     ),
     (_O, "GET", "legal-hold"): Operation(
         "GetObjectLegalHold", "s3:GetObjectLegalHold", locks.get_legal_hold
     ),
     (_O, "PUT", "legal-hold"): Operation(
-        "PutObjectLegalHold", "s3:PutObjectLegalHold", locks.put_legal_hold
+        "PutObjectLegalHold", "s3:PutObjectLegalHold", locks.put_legal_hold, late=True
     ),
     (_O, "POST", "uploads"): Operation(
         "CreateMultipartUpload", "s3:PutObject", multipart.create_upload

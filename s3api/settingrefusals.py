@@ -95,3 +95,30 @@ class InvalidPolicyDocument(RequestError):
 class FileTooSmall(RequestError):
     code, status = "EntityTooSmall", 400
     summary = "Your proposed upload is smaller than the minimum allowed size."
+
+
+class AclMalformed(RequestError):
+    code, status = "MalformedACLError", 400
+    summary = "The ACL that you provided was not well formed or did not validate."
+
+
+class AclNotSupported(RequestError):
+    code, status = "AccessControlListNotSupported", 400
+    summary = "The bucket does not allow ACLs."
+
+
+class AclForbidsOwnership(RequestError):
+    """ACLs grant something to others, and would not count any more."""
+
+    code, status = "InvalidBucketAclWithObjectOwnership", 400
+    summary = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting."
+
+
+class NoSuchOwnership(NothingConfigured):
+    code = "OwnershipControlsNotFoundError"
+    summary = "The bucket ownership controls were not found."
+
+
+class PolicyMalformed(RequestError):
+    code, status = "MalformedPolicy", 400
+    summary = "This policy contains invalid Json."

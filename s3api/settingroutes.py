@@ -5,7 +5,7 @@ Concurrency: constants. Source: as `s3api.operations`.
 
 from __future__ import annotations
 
-from s3api import cors, documents, websites
+from s3api import bucketpolicies, cors, documents, websites
 from s3api.operations import Operation, Run, Target
 
 
@@ -62,8 +62,9 @@ SETTINGS: dict[tuple[Target, str, str], Operation] = {
     **_setting(
         "ownershipControls",
         "BucketOwnershipControls",
-        get=documents.get_ownership,
-        put=documents.put_ownership,
+        get=bucketpolicies.get_ownership_controls,
+        put=bucketpolicies.put_ownership_controls,
+        delete=bucketpolicies.delete_ownership_controls,
     ),
     **_setting("logging", "BucketLogging", get=documents.get_logging, put=documents.put_logging),
     **_setting(
@@ -79,8 +80,14 @@ SETTINGS: dict[tuple[Target, str, str], Operation] = {
         action="AccelerateConfiguration",
         get=documents.get_accelerate,
     ),
-    **_setting("policy", "BucketPolicy", get=documents.get_policy),
-    **_setting("policyStatus", "BucketPolicyStatus", get=documents.get_policy_status),
+    **_setting(
+        "policy",
+        "BucketPolicy",
+        get=bucketpolicies.get_bucket_policy,
+        put=bucketpolicies.put_bucket_policy,
+        delete=bucketpolicies.delete_bucket_policy,
+    ),
+    **_setting("policyStatus", "BucketPolicyStatus", get=bucketpolicies.get_bucket_policy_status),
     **_setting(
         "encryption",
         "BucketEncryption",
@@ -97,7 +104,9 @@ SETTINGS: dict[tuple[Target, str, str], Operation] = {
         "publicAccessBlock",
         "PublicAccessBlock",
         action="BucketPublicAccessBlock",
-        get=documents.get_public_access_block,
+        get=bucketpolicies.get_public_access_block,
+        put=bucketpolicies.put_public_access_block,
+        delete=bucketpolicies.delete_public_access_block,
     ),
     **_setting(
         "replication",

@@ -29,7 +29,9 @@ async def get_object_tagging(face: Face, request: Request) -> Response:
 
 
 async def put_object_tagging(face: Face, request: Request) -> Response:
-    tags = parse_tags(await read_document(request, TAGGING_SIZE_BYTES))
+    request.tags = tags = parse_tags(await read_document(request, TAGGING_SIZE_BYTES))
+    version = "" if request.version() is None else "Version"
+    face.authorize(request, f"s3:PutObject{version}Tagging", request.bucket, request.key)
     stat = await _set_tags(face, request, tags)
     return Response(200, version_headers(stat))
 

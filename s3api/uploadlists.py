@@ -6,7 +6,7 @@ Concurrency: any task. Source: Amazon S3 API reference, ListParts, ListMultipart
 from __future__ import annotations
 
 from s3api import xml
-from s3api.acl import owner_element, person
+from s3api.acl import object_owner_element, owner_element, person
 from s3api.errors import InvalidArgument
 from s3api.face import Face
 from s3api.listing import encode_key
@@ -38,7 +38,7 @@ async def list_parts(face: Face, request: Request) -> Response:
         flag("IsTruncated", len(found) > limit > 0),
         *map(_part, page),
         _initiator(face, upload),
-        owner_element(face, request.bucket),
+        object_owner_element(face, upload.meta, owner_element(face, request.bucket)),
         "<StorageClass>STANDARD</StorageClass>",
         _algorithm(upload),
     ]
@@ -101,7 +101,8 @@ async def list_uploads(face: Face, request: Request) -> Response:
         *(
             f"<Upload>{element('UploadId', upload.id)}<Key>{encode(upload.key)}</Key>"
             f"{element('Initiated', timestamp(upload.initiated_ns))}"
-            f"<StorageClass>STANDARD</StorageClass>{owner}{_initiator(face, upload)}"
+            f"<StorageClass>STANDARD</StorageClass>"
+            f"{object_owner_element(face, upload.meta, owner)}{_initiator(face, upload)}"
             f"{_algorithm(upload)}</Upload>"
             for upload in page.entries
             if isinstance(upload, Upload)

@@ -10,7 +10,7 @@ ListObjectVersions; user guide, "Retaining multiple versions of objects".
 from __future__ import annotations
 
 from s3api import xml
-from s3api.acl import owner_element
+from s3api.acl import object_owner_element, owner_element
 from s3api.body import read_document
 from s3api.errors import (
     IllegalVersioningConfiguration,
@@ -79,12 +79,12 @@ async def list_object_versions(face: Face, request: Request) -> Response:
         element("VersionIdMarker", version_marker),
         following,
         *asked.frame(page.next is not None),
-        *_entries(asked, page, owner_element(face, request.bucket)),
+        *_entries(face, asked, page, owner_element(face, request.bucket)),
     ]
     return xml_response("ListVersionsResult", parts)
 
 
-def _entries(asked: ListQuery, page: VersionPage, owner: str) -> list[str]:
+def _entries(face: Face, asked: ListQuery, page: VersionPage, owner: str) -> list[str]:
     """Versions and delete markers in the page's order, then CommonPrefixes."""
     encode = asked.encode
     versions: list[str] = []
@@ -103,8 +103,9 @@ def _entries(asked: ListQuery, page: VersionPage, owner: str) -> list[str]:
             versions.append(f"<DeleteMarker>{head}{owner}</DeleteMarker>")
             continue
         checksums = checksum_names(stat) if stat.meta.checksums else ""
+        whose = object_owner_element(face, stat.meta, owner)
         versions.append(
             f"<Version>{head}<ETag>&quot;{stat.etag}&quot;</ETag>{checksums}"
-            f"<Size>{stat.size}</Size>{owner}<StorageClass>STANDARD</StorageClass></Version>"
+            f"<Size>{stat.size}</Size>{whose}<StorageClass>STANDARD</StorageClass></Version>"
         )
     return versions + prefixes

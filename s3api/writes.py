@@ -12,6 +12,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from s3api import xml
+from s3api.aclroutes import owned_meta
 from s3api.attributes import checksum_elements
 from s3api.body import open_body
 from s3api.checksums import COMPOSITE, find_algorithm
@@ -35,6 +36,8 @@ async def put_object(face: Face, request: Request) -> Response:
         require_digest(request)
         authorize_lock(face, request, meta)
     precondition = precondition_of(request)
+    meta = owned_meta(face, request, meta)
+    authorize_tags(face, request)
     body = open_body(request, face.digest_limiter)
     stat = await face.namespace.objects.put(
         request.bucket, request.key, body, meta, precondition=precondition, owner=request.owner
@@ -93,6 +96,7 @@ async def copy_object(face: Face, request: Request) -> Response:
             "changing the object's metadata, storage class, website redirect location or "
             "encryption attributes."
         )
+    meta = _shared_meta(face, request, meta, stat)
     checksums = await _asked_checksum(face, request, source, stat)
     made = await face.namespace.objects.copy(
         (source.bucket, source.key),
@@ -139,7 +143,7 @@ def open_copy_source(face: Face, request: Request) -> tuple[CopySource, ObjectSt
     """
     source = parse_copy_source(request.headers[b"x-amz-copy-source"])
     action = "s3:GetObject" if source.version_id is None else "s3:GetObjectVersion"
-    face.authorize(request, action, source.bucket, source.key)
+    face.authorize(request, action, source.bucket, source.key, source.version_id or "")
     face.check_owner(source.bucket, request.headers.get(b"x-amz-source-expected-bucket-owner"))
     try:
         stat = face.namespace.objects.stat(source.bucket, source.key, source.version_id)
@@ -182,6 +186,12 @@ def check_target(face: Face, request: Request) -> None:
         raise PreconditionFailed(extras=(("Condition", "If-None-Match"),))
 
 
+def authorize_tags(face: Face, request: Request) -> None:
+    """Whether the sender may tag what it uploads, if it does. Raises AccessDenied."""
+    if request.tags or request.headers.get(b"x-amz-tagging"):
+        face.authorize(request, "s3:PutObjectTagging", request.bucket, request.key)
+
+
 def authorize_lock(face: Face, request: Request, meta: ObjectMeta) -> None:
     """Whether the sender may lock what it uploads. Raises AccessDenied."""
     if meta.lock_mode:
@@ -216,6 +226,21 @@ def _copied_meta(face: Face, request: Request, source: ObjectStat) -> ObjectMeta
         )
     tags = given.tags if replaces_tags else source.meta.tags
     return given if given.tags == tags else replace(given, tags=tags)
+
+
+def _shared_meta(
+    face: Face, request: Request, meta: ObjectMeta | None, source: ObjectStat
+) -> ObjectMeta | None:
+    """The same with the copy's own owner and ACL, and the sender asked about its tags.
+
+    Raises what `owned_meta` raises, AccessDenied.
+    """
+    tags = source.meta.tags if meta is None else meta.tags
+    if tags:
+        face.authorize(request, "s3:PutObjectTagging", request.bucket, request.key)
+    kept = replace(source.meta, lock_mode="", lock_until_ns=0, legal_hold=False)
+    made = owned_meta(face, request, kept if meta is None else meta)
+    return None if meta is None and made == kept else made
 
 
 def _replaces(request: Request, name: bytes) -> bool:

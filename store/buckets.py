@@ -6,7 +6,8 @@ Concurrency: any task; each change is one transaction. Source: S3 user guide, bu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from metadb import buckets, dentries, inodes, uploads, versions
 from metadb.records import ROOT, BucketRow, InodeId
@@ -27,6 +28,7 @@ from store.types import Bucket, LockRule, Usage
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _SWEEP = 1000
+NO_DOCUMENTS: Mapping[str, str] = MappingProxyType({})
 # Below every letter of a bucket's name: behind `name` comes `name + _NEXT`.
 _NEXT = "\x01"
 
@@ -120,8 +122,18 @@ class Buckets:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    async def create(self, name: str, owner: str, *, lock: bool = False) -> Bucket:
-        """lock: with object lock and versioning. Raises InvalidBucketName, BucketExists."""
+    async def create(
+        self,
+        name: str,
+        owner: str,
+        *,
+        lock: bool = False,
+        documents: Mapping[str, str] = NO_DOCUMENTS,
+    ) -> Bucket:
+        """lock: with object lock and versioning. documents: as `set_document` would keep them.
+
+        Raises InvalidBucketName, BucketExists.
+        """
         state = self._state
 
         def make(tx: Tx) -> Bucket:
@@ -130,6 +142,8 @@ class Buckets:
                 rules.set_versioning(tx, state, made.id, rules.ENABLED)
                 rules.set_lock(tx, state, made.id, LockRule())
             return _find(tx, state, name)
+            for which, document in documents.items():
+                rules.set_document(tx, state, made.id, which, document)
 
         with translated(name):
             bucket = state.engine.transact(make)

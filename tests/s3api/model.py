@@ -61,7 +61,7 @@ ORDERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "CopyObjectResult": ("LastModified", "ETag", _CHECKSUMS, "ChecksumType"),
     "CopyPartResult": ("LastModified", "ETag", _CHECKSUMS),
     "DeleteMarkerEntry": ("Key", "VersionId", "IsLatest", "LastModified", "Owner"),
-    "Grantee": ("ID", "DisplayName"),
+    "Grantee": ("ID", "DisplayName", "URI"),
     "ListBucketsOutput": ("Owner", "Buckets", "Prefix", "ContinuationToken"),
     "ListObjectVersionsOutput": (
         *("Name", "Prefix", "KeyMarker", "VersionIdMarker", "NextKeyMarker", "NextVersionIdMarker"),

@@ -80,7 +80,7 @@ def test_bad_put_is_refused_and_leaves_nothing(endpoint, s3, bucket, kwargs, sta
         ("/{bucket}/a%00b", 400, "InvalidArgument"),
         ("/{bucket}/k?acl&tagging", 400, "InvalidArgument"),
         ("/{bucket}/k?restore", 501, "NotImplemented"),
-        ("/{bucket}?policy", 501, "NotImplemented"),
+        ("/{bucket}?policy", 400, "MalformedPolicy"),
         ("/{bucket}/k?uploadId=x&partNumber=abc", 400, "InvalidArgument"),
         ("/{bucket}/k?uploadId=x&partNumber=1", 404, "NoSuchUpload"),
         ("/{bucket}/k?x=%ff", 400, "InvalidArgument"),

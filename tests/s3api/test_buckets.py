@@ -87,7 +87,6 @@ def test_everything_in_an_absent_bucket_is_no_such_bucket(s3):
 def test_what_is_not_there_yet_is_not_implemented(s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     for call in (
-        lambda: s3.put_bucket_policy(Bucket=bucket, Policy="{}"),
         lambda: s3.delete_bucket_encryption(Bucket=bucket),
         lambda: s3.restore_object(Bucket=bucket, Key="k"),
     ):

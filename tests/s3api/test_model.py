@@ -69,8 +69,8 @@ NEVER = frozenset(
         *("ObjectLockEventHold", "ObjectLockEventHoldDurationDays"),
         *("ObjectLockEventHoldDurationYears", "EventHold", "EventHoldDuration"),
         "DefaultEventHold",
-        # Grants are to accounts, of which the one owner has all.
-        *("EmailAddress", "URI"),
+        # Nobody has an address.
+        "EmailAddress",
     )
 )
 _READS = {
@@ -112,11 +112,12 @@ NOT_CONFIGURED = {
     "GetBucketInventoryConfiguration",
     "GetBucketLifecycleConfiguration",
     "GetBucketMetricsConfiguration",
-    "GetBucketPolicy",
-    "GetBucketPolicyStatus",
     "GetBucketReplication",
-    "GetPublicAccessBlock",
 }
+POLICY = (
+    '{"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:GetBucketWebsite",'
+    ' "Resource": "arn:aws:s3:::BUCKET"}]}'
+)
 
 
 class Script:
@@ -191,6 +192,29 @@ class Script:
         s3.put_bucket_ownership_controls(
             OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}, **here
         )
+        s3.put_bucket_ownership_controls(
+            OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]}, **here
+        )
+        s3.put_bucket_acl(GrantRead=f"id={s3.list_buckets()['Owner']['ID']}", **here)
+        s3.get_bucket_acl(**here)
+        s3.delete_public_access_block(**here)
+        s3.put_bucket_acl(ACL="public-read", **here)
+        s3.get_bucket_acl(**here)
+        s3.put_object(Key="open", Body=b"x", ACL="authenticated-read", **here)
+        s3.get_object_acl(Key="open", **here)
+        s3.put_object_acl(Key="open", ACL="public-read", **here)
+        s3.delete_bucket_ownership_controls(**here)
+        self.refused(s3.get_bucket_ownership_controls, **here)
+        s3.put_bucket_policy(Policy=POLICY.replace("BUCKET", bucket), **here)
+        s3.get_bucket_policy(**here)
+        s3.get_bucket_policy_status(**here)
+        s3.delete_bucket_policy(**here)
+        s3.put_public_access_block(
+            PublicAccessBlockConfiguration={"IgnorePublicAcls": True}, **here
+        )
+        s3.get_public_access_block(**here)
+        s3.delete_public_access_block(**here)
+        self.refused(s3.get_public_access_block, **here)
         s3.get_bucket_logging(**here)
         s3.put_bucket_logging(BucketLoggingStatus={}, **here)
         s3.get_bucket_notification_configuration(**here)
@@ -212,7 +236,6 @@ class Script:
             s3.get_bucket_policy_status,
             s3.get_bucket_encryption,
             s3.get_bucket_lifecycle_configuration,
-            s3.get_public_access_block,
             s3.get_bucket_replication,
         ):
             self.refused(call, **here)

@@ -252,4 +252,4 @@ def test_acl_is_the_owners_full_control(s3, bucket):
     s3.put_object_acl(Bucket=bucket, Key="k", ACL="private")
     with pytest.raises(ClientError) as caught:
         s3.put_object_acl(Bucket=bucket, Key="k", ACL="public-read")
-    assert code_of(caught) == (501, "NotImplemented")
+    assert code_of(caught) == (400, "AccessControlListNotSupported")
