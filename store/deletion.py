@@ -18,7 +18,7 @@ from store.errors import StoreError
 from store.names import check_length, split_key
 from store.preconditions import check
 from store.resolve import is_object, visible
-from store.rules import NULL_VERSION, OFF, rules_of
+from store.rules import NULL_VERSION, OFF, rules_of, unsaid
 from store.state import Rules, State, now_ns
 from store.told import Told
 from store.tree import Place
@@ -78,7 +78,7 @@ def _delete_current(
         told.leaf(tx, state, place, row)
     done = versions.bury(tx, state, rules, bucket, key.encode(), place, row, now)
     if row is not None and place is not None:
-        tree.note(tx, "delete", bucket, place, row.id, now, done.version_id)
+        tree.note(tx, "delete", bucket, place, row.id, now, unsaid(done.version_id))
         prune(tx, state, place, now, told)
     return done
 
@@ -97,7 +97,7 @@ def _delete_version(
 ) -> Deletion:
     assert doomed.version is not None
     key = doomed.key.encode()
-    wanted = None if doomed.version == NULL_VERSION else doomed.version
+    wanted = unsaid(doomed.version)
     if place is not None and row is not None and is_object(row) and row.version_id == wanted:
         locks.check_free(rules, row, doomed.key, now, bypass=bypass)
         check(doomed.precondition, doomed.key, row)
@@ -105,7 +105,7 @@ def _delete_version(
         dentries.remove(tx, place.parent, place.name)
         inodes.touch(tx, place.parent, now)
         tree.drop_link(tx, state, row, now)
-        tree.note(tx, "delete", bucket, place, row.id, now, doomed.version)
+        tree.note(tx, "delete", bucket, place, row.id, now, wanted)
         versions.restore_newest(tx, state, bucket, key, now, told)
         prune(tx, state, place, now, told)
         return Deletion(version_id=doomed.version, marker=False)

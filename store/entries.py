@@ -12,13 +12,14 @@ Concurrency: inside one transaction. Source: link(2), mkdir(2), mknod(2), rmdir(
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from metadb import dentries, inodes
 from metadb import versions as version_rows
 from metadb.records import IMPLICIT, ROOT, InodeId, InodeRow
 from metadb.statements import Tx
-from store import locks, tree, versions
+from store import inheritance, locks, tree, versions
 from store.buckets import create_bucket, delete_bucket
 from store.digests import EMPTY_MD5
 from store.errors import (
@@ -33,12 +34,21 @@ from store.errors import (
     NotDirectory,
 )
 from store.names import BODY, component_of
-from store.rules import OFF, check_quota, rules_of
+from store.rules import OFF, check_quota, rules_of, unsaid
 from store.state import State
 from store.tree import Place
 from store.types import DEFAULT_META, encode_meta
 
 PERMISSION_BITS = 0o7777
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a new inode. umask: bits that count only where no default ACL is inherited."""
+
+    uid: int
+    gid: int
+    umask: int = 0
 
 
 class Spot(NamedTuple):
@@ -139,12 +149,16 @@ def new_leaf(
 
 
 def new_row(
-    tx: Tx, state: State, directory: InodeRow, now: int, mode: int, uid: int, gid: int
+    tx: Tx, state: State, directory: InodeRow, now: int, mode: int, caller: Caller
 ) -> InodeRow:
-    """The row of a new leaf inode; a set-group-id directory hands its group down."""
+    """The row of a new leaf inode; a directory hands down its default ACL, and, if it has the
+    set-group-id bit, its group. mode: as asked for."""
     row = tree.new_inode(state, state.numbers.take(tx), directory.bucket, now, mode)
-    group = directory.gid if directory.mode & stat.S_ISGID else gid
-    return row._replace(uid=uid, gid=group)
+    group = directory.gid if directory.mode & stat.S_ISGID else caller.gid
+    row = row._replace(uid=caller.uid, gid=group)
+    if stat.S_ISLNK(mode):
+        return row
+    return inheritance.born(tx, state, directory.id, row, caller.umask)
 
 
 def make_node(
@@ -154,15 +168,14 @@ def make_node(
     name: bytes,
     now: int,
     mode: int,
-    uid: int,
-    gid: int,
+    caller: Caller,
     rdev: int = 0,
     target: bytes | None = None,
 ) -> InodeRow:
     """mknod(2) and symlink(2). A regular file is published at once: nobody will close it."""
     directory = directory_row(tx, parent)
     spot = free_spot(tx, directory, name)
-    row = new_row(tx, state, directory, now, mode, uid, gid)._replace(rdev=rdev)
+    row = new_row(tx, state, directory, now, mode, caller)._replace(rdev=rdev)
     what = "create"
     if target is not None:
         row = row._replace(target=target, size=len(target))
@@ -186,10 +199,11 @@ def _empty_object(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -
 
 
 def make_directory(
-    tx: Tx, state: State, parent: InodeId, name: bytes, now: int, mode: int, uid: int, gid: int
+    tx: Tx, state: State, parent: InodeId, name: bytes, now: int, mode: int, caller: Caller
 ) -> InodeRow:
     """mkdir(2); in the root a bucket."""
     directory = directory_row(tx, parent)
+    uid, gid, umask = caller.uid, caller.gid, caller.umask
     if directory.mode & stat.S_ISGID:
         mode |= stat.S_ISGID
         gid = directory.gid
@@ -198,7 +212,9 @@ def make_directory(
             bucket_name = name.decode("ascii")
         except UnicodeDecodeError:
             raise InvalidBucketName(name) from None
-        bucket = create_bucket(tx, state, bucket_name, "", now, mode=mode, uid=uid, gid=gid)
+        bucket = create_bucket(
+            tx, state, bucket_name, "", now, mode=mode, uid=uid, gid=gid, umask=umask
+        )
         return directory_row(tx, bucket.id)
     spot = spot_of(tx, parent, name)
     if spot.body:
@@ -206,7 +222,16 @@ def make_directory(
     if at(tx, spot) is not None:
         raise EntryExists(name)
     row = tree.make_directory(
-        tx, state, parent, spot.component, directory.bucket, now, mode=mode, uid=uid, gid=gid
+        tx,
+        state,
+        parent,
+        spot.component,
+        directory.bucket,
+        now,
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        umask=umask,
     )
     settle(tx, directory)
     tree.note(tx, "mkdir", directory.bucket, spot.place, row.id, now)
@@ -263,7 +288,7 @@ def remove_leaf(tx: Tx, state: State, place: Place, row: InodeRow, now: int) -> 
     locks.check_free(rules, row, place.name, now)
     key = versions.key_of(tx, rules, row.bucket, place)
     done = versions.bury(tx, state, rules, row.bucket, key, place, row, now)
-    tree.note(tx, "delete", row.bucket, place, row.id, now, done.version_id)
+    tree.note(tx, "delete", row.bucket, place, row.id, now, unsaid(done.version_id))
 
 
 def remove_directory(tx: Tx, state: State, parent: InodeId, name: bytes, now: int) -> None:

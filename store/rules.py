@@ -77,6 +77,11 @@ def said(rules: Rules, version_id: str | None) -> str | None:
     return NULL_VERSION if version_id is None else version_id
 
 
+def unsaid(version_id: str | None) -> str | None:
+    """A version id that S3 tells, or was told, as rows have it: None for the null version."""
+    return None if version_id == NULL_VERSION else version_id
+
+
 def bounded(tx: Tx, state: State, *asked: InodeId) -> dict[InodeId, int]:
     """Those of the buckets that have a quota, and the bytes they hold now."""
     return {

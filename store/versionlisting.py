@@ -14,7 +14,7 @@ import trio
 
 from metadb import versions
 from metadb.records import InodeId, VersionEntryRow
-from store.rules import NULL_VERSION
+from store.rules import NULL_VERSION, unsaid
 from store.state import State
 from store.types import ObjectStat, VersionEntry, VersionPage, decode_listed_meta
 
@@ -67,7 +67,7 @@ class VersionWalk:
         Where that one is gone, those whose ids are lower: ids begin with the time they were made.
         """
         read = self._state.engine.read
-        id_ = None if version_id == NULL_VERSION else version_id
+        id_ = unsaid(version_id)
         kept = read(versions.find, self._bucket, key, id_)
         below, bound = 1 << 62, None
         if kept is not None:
@@ -131,7 +131,8 @@ class VersionWalk:
                 stat = currents.pop()
                 given = key, stat.version_id
                 self._found.append(_current(stat))
-                after = key
+                after = first = key
+                below = None
             else:
                 row = history.pop()
                 first, below = row.key, row.sequence

@@ -32,7 +32,7 @@ from store.errors import (
 )
 from store.names import check_length, split_key
 from store.resolve import is_object, visible
-from store.rules import ENABLED, NULL_VERSION, OFF, SUSPENDED, said
+from store.rules import ENABLED, NULL_VERSION, OFF, SUSPENDED, said, unsaid
 from store.state import Rules, State
 from store.told import Told
 from store.tree import Place
@@ -60,7 +60,7 @@ def find(tx: Tx, rules: Rules, bucket: InodeId, key: str, version: str | None) -
             check_length(key)
             raise _missing(tx, rules, bucket, key)
         return row
-    wanted = None if version == NULL_VERSION else version
+    wanted = unsaid(version)
     if row is not None and row.version_id == wanted:
         return row
     kept = versions.find(tx, bucket, key.encode(), wanted)

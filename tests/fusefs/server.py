@@ -115,7 +115,7 @@ async def replace_often(namespace: Namespace, arguments: Arguments) -> object:
 
 
 COMMANDS: dict[str, Callable[[Namespace, Arguments], Awaitable[object]]] = {
-    command.__name__: command  # type: ignore[attr-defined]
+    command.__name__: command
     for command in (
         *(put, get, stat, delete, keys, make_bucket, replace_often),
         *(set_bucket, hold, versions, delete_version),

@@ -653,21 +653,22 @@ async def test_a_listing_misses_no_version_that_is_replaced_meanwhile(opened: Op
     await enable(opened)
     there = {f"k{number:04}": await put_id(opened, f"k{number:04}", b"1") for number in range(1100)}
     listing = opened.namespace.listing
-    done = False
+    dice = random.Random(1)
 
-    async def replace_all() -> None:
-        dice = random.Random(1)
-        while not done:
+    async def replace_some() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
             await put(opened, f"k{dice.randrange(1100):04}", b"2")
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(replace_all)
+        nursery.start_soon(replace_some)
         for _ in range(5):
             page = await listing.versions("box", limit=100_000)
             found = [(one.key, one.version_id) for one in page.entries if not isinstance(one, str)]
             assert there.items() <= set(found)
             assert len(set(found)) == len(found)
-        done = True
+            assert [key for key, _ in found] == sorted(key for key, _ in found)
+        nursery.cancel_scope.cancel()
 
 
 async def test_no_limit_is_no_entry(opened: Opened) -> None:
