@@ -32,6 +32,7 @@ from s3api.face import Face, accounts_by_owner
 from s3api.lifespan import lifespan
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
+from store.access.ownership import Ownership
 from store.access.sealed import Keyring
 from store.chunks.config import ChunkConfig
 from store.chunks.errors import ChunkError, LabelError
@@ -155,6 +156,10 @@ def create_application(
         region=settings.region,
         domains=domains,
         website_domains=_encoded(settings.website_domains),
+        object_ownership=(
+            Ownership(settings.object_ownership) if settings.object_ownership else None
+        ),
+        block_public_access=settings.block_public_access,
         accounts=accounts,
     )
     return S3App(face)
