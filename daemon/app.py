@@ -32,6 +32,7 @@ from daemon.buckettalk import BucketTalk
 from daemon.config import control_socket, master_key_file, root_key_file
 from daemon.console import create_console, serve_console
 from daemon.control import BUCKET, MOUNT, serve_control
+from daemon.drivetalk import DRIVE, DriveTalk
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
 from daemon.masterkey import MasterKeyError, MasterKeys, load_master_keys
@@ -170,7 +171,8 @@ class Daemon:
         path = control_socket(self._settings)
         try:
             buckets = BucketTalk(self._buckets, self._owners())
-            talks = {MOUNT: self._mount.talk, BUCKET: buckets.talk}
+            drives = DriveTalk(lambda: self._store)
+            talks = {MOUNT: self._mount.talk, BUCKET: buckets.talk, DRIVE: drives.talk}
             await serve_control(path, self.report, talks)
         except OSError as error:
             raise StartError(f"{path}: can't be the control socket: {error.strerror}") from error

@@ -1,4 +1,6 @@
-"""The `twofold` command: init, serve, status, mount, umount; bucket is in `daemon.bucketcli`.
+"""The `twofold` command: init, serve, status, mount, umount.
+
+bucket is in `daemon.bucketcli`; drive, heal and scrub are in `daemon.drivecli`.
 
 Every error is one clear sentence on stderr. Exit codes: 0 done, 1 failed, 2 wrong usage or
 configuration, 3 no daemon is running. Commands import what they need when they run, so that
@@ -41,6 +43,9 @@ app = App(
 app.command(
     "daemon.bucketcli:app", name="bucket", help="List the running daemon's buckets, bound them."
 )
+app.command("daemon.drivecli:drive", name="drive", help="List, add, replace and drain drives.")
+app.command("daemon.drivecli:heal", name="heal", help="Show what is being healed, and what was.")
+app.command("daemon.drivecli:scrub", name="scrub", help="Read and verify everything: start, pause.")
 
 ConfigOption = Annotated[Path | None, Parameter(name="--config", negative="")]
 _OVERRIDES = Group("Instead of what the configuration says", sort_key=1)

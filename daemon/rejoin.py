@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from pathlib import Path
 
 import trio
 
+from daemon.drives import DriveRefused, Drives, copy_place
 from metadb.errors import MetadbError
-from metadb.sqlite import CopyPlace, SqliteEngine
+from metadb.sqlite import SqliteEngine
 from store.chunks.drive import Drive
 from store.chunks.errors import ChunkError
-from store.chunks.label import FOLDER, META, is_emptied
+from store.chunks.label import is_emptied
 from store.chunks.local import LocalChunks
 from store.chunks.types import DriveId, DriveState
 from store.heal import Healer
@@ -33,16 +33,8 @@ _AGAIN_AFTER_S = 30.0
 _LOOK_S = 5.0
 
 
-def copy_place(drive: Drive) -> CopyPlace:
-    """Where on a drive a copy of the metadata stands, or may stand."""
-    path = drive.io.path / FOLDER / META
-    return CopyPlace(drive=drive.id, path=path, trusted=not drive.stale)
-
-
 async def take_drives_back(
-    chunks: LocalChunks,
-    engine: SqliteEngine,
-    healer: Healer,
+    drives: Drives,
     *,
     adopt_empty: bool = True,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -51,6 +43,7 @@ async def take_drives_back(
 
     A drive that falls behind again and again is taken back every half minute only.
     """
+    chunks, engine, healer = drives.chunks, drives.engine, drives.healer
     pool = chunks.pool
     tried_s: dict[DriveId, float] = {}
     away = {drive.id for drive in pool.drives if drive.state is DriveState.OFFLINE}
@@ -72,23 +65,16 @@ async def take_drives_back(
                     empty.add(drive.id)  # Looked at once more: it may be on its way somewhere.
                 else:
                     tried_s[drive.id] = now_s
-                    await replace(chunks, engine, drive, drive.io.path)
+                    await _replace_emptied(drives, drive)
+        await drives.remove_drained()
         await trio.sleep(_LOOK_EVERY_S)
 
 
-async def replace(
-    chunks: LocalChunks, engine: SqliteEngine, missing: Drive, path: Path
-) -> Drive | None:
-    """Let the empty folder at `path` take a missing drive's place; None where it can't, and why."""
+async def _replace_emptied(drives: Drives, missing: Drive) -> None:
     try:
-        drive = await chunks.replace_drive(missing.id, path)
-        engine.forget_place(missing.id)
-        await engine.take_back(copy_place(drive))
-    except (OSError, TimeoutError, ChunkError) as error:
-        log.warning("%s does not take the place of %s: %s", path, missing.io.path, error)
-        return None
-    log.info("the empty drive %s takes the place of %s", path, missing.id)
-    return drive
+        await drives.replace(missing, missing.io.path)
+    except DriveRefused as error:
+        log.warning("the empty drive at %s stays out: %s", missing.io.path, error)
 
 
 async def _is_emptied(chunks: LocalChunks, drive: Drive) -> bool:

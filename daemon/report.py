@@ -14,7 +14,10 @@ Phase = Literal["starting", "ready", "restarting", "stopping"]
 
 
 class DriveReport(Struct, frozen=True, kw_only=True):
-    """One drive. state: online, read-only, full, fenced or offline; cause: why, when not online."""
+    """One drive. state: online, read-only, full, fenced or offline; cause: why, when not online.
+
+    draining: what it holds is being moved to others. segments: those with a member on it.
+    """
 
     path: str
     id: str
@@ -26,6 +29,8 @@ class DriveReport(Struct, frozen=True, kw_only=True):
     read_errors: int
     write_errors: int
     damaged_fragments: int
+    draining: bool = False
+    segments: int = 0
 
 
 class CopyReport(Struct, frozen=True, kw_only=True):

@@ -19,8 +19,9 @@ from typing import Any
 import trio
 
 from daemon.addresses import Address, parse_address
+from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.lifecycle import StartError
-from daemon.rejoin import copy_place, take_drives_back
+from daemon.rejoin import take_drives_back
 from daemon.rootkey import RootKey
 from daemon.settings import S3Settings, Settings
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
@@ -62,6 +63,7 @@ class OpenStore:
     engine: SqliteEngine
     healer: Healer
     scrubber: Scrubber
+    drives: Drives
     allow_single_copy: bool
 
 
@@ -90,7 +92,8 @@ async def opened_store(settings: Settings, keyring: Keyring) -> AsyncIterator[Op
             scrub = ScrubConfig(pass_s=settings.scrub.pass_days * _DAY_S)
             scrubber = Scrubber(engine, chunks, namespace.readers, healer, scrub)
             adopt = settings.heal.adopt_empty
-            rejoin = partial(take_drives_back, chunks, engine, healer, adopt_empty=adopt)
+            drives = Drives(chunks, engine, healer)
+            rejoin = partial(take_drives_back, drives, adopt_empty=adopt)
             async with (
                 running(engine.run),
                 running(namespace.run),
@@ -104,6 +107,7 @@ async def opened_store(settings: Settings, keyring: Keyring) -> AsyncIterator[Op
                     engine=engine,
                     healer=healer,
                     scrubber=scrubber,
+                    drives=drives,
                     allow_single_copy=settings.pool.allow_single_copy,
                 )
     finally:
@@ -204,11 +208,6 @@ def tls_context(settings: S3Settings) -> ssl.SSLContext | None:
             f"s3.tls_cert_file: {settings.tls_cert_file} and its key don't fit: {error}"
         ) from error
     return context
-
-
-def copies_wanted(pool: Pool) -> int:
-    """How many drives ought to hold the metadata: it survives the loss of as many as bytes do."""
-    return min(len(pool.drives), max(2, pool.parity + 1))
 
 
 async def _open_pool(settings: Settings) -> Pool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from msgspec.structs import asdict
 
+from daemon.drives import copies_wanted
 from daemon.report import (
     CopyReport,
     DriveReport,
@@ -13,15 +16,17 @@ from daemon.report import (
     ScrubPass,
     ScrubStatus,
 )
-from daemon.services import OpenStore, copies_wanted
+from daemon.services import OpenStore
 from store.chunks.geometry import choose_shards
-from store.chunks.types import DriveId, DriveState
+from store.chunks.types import DriveId
 from store.scrub import ScrubRecord
 
 
 def pool_report(store: OpenStore) -> PoolReport:
     """From counters in memory; asks no drive."""
     pool = store.chunks.pool
+    segments = store.chunks.members.segments()
+    held = Counter(drive for segment in segments for drive in segment.members)
     drives = [
         DriveReport(
             path=status.path,
@@ -34,11 +39,14 @@ def pool_report(store: OpenStore) -> PoolReport:
             read_errors=status.read_errors,
             write_errors=status.write_errors,
             damaged_fragments=status.damaged_fragments,
+            draining=pool.by_id[status.id].draining,
+            segments=held[status.id],
         )
         for status in store.chunks.status()
     ]
-    online = sum(drive.state == DriveState.ONLINE.value for drive in drives)
-    writable = online >= (1 if len(drives) == 1 or store.allow_single_copy else 2)
+    online = sum(drive.placeable for drive in pool.drives)
+    staying = sum(not drive.draining for drive in pool.drives)
+    writable = online >= (1 if staying == 1 or store.allow_single_copy else 2)
     k, m = choose_shards(online, pool.parity) if writable else (0, 0)
     total_bytes, free_bytes = store.chunks.usable_bytes()
     return PoolReport(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.report import HealStatus, Report, duration_text, size_text
@@ -60,7 +61,7 @@ def status_text(report: Report) -> str:
         f"  Heal         {heal_text(pool.heal)}",
         f"  Restarts     {report.restarts}",
         "",
-        *_table(
+        *table(
             ("DRIVE", "STATE", "FREE", "TOTAL", "ERRORS", "DAMAGED"),
             [
                 (
@@ -75,7 +76,7 @@ def status_text(report: Report) -> str:
             ],
         ),
         "",
-        *_table(
+        *table(
             ("METADATA", f"ROLE ({len(pool.copies)} of {pool.copies_wanted})"),
             [(copy.path, copy.role) for copy in pool.copies],
         ),
@@ -125,7 +126,8 @@ def _program(name: str) -> str:
     return str(ours) if ours.exists() else name
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines with columns as wide as need be."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         "  "

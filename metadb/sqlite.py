@@ -27,7 +27,7 @@ import trio
 from sqlalchemy import Select
 
 from metadb import migrations
-from metadb.errors import PrimaryLost
+from metadb.errors import MetadbError, NoUsableCopy, PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
 from metadb.groups import meaning
@@ -136,6 +136,31 @@ class SqliteEngine:
     def forget_place(self, drive: str) -> None:
         """A drive is out of the pool: no copy is built there any more."""
         self._upkeep.forget_place(drive)
+
+    def want_copies(self, copies: int) -> None:
+        """So many drives ought to hold the metadata from now on; `run` builds what is missing."""
+        self._upkeep.want_copies(copies)
+
+    def copies_elsewhere(self, drive: str) -> bool:
+        """Whether a whole copy stands on another drive than this one."""
+        return any(holder != drive for holder in (self.primary_drive, *self.copy_drives))
+
+    async def leave(self, drive: str) -> None:
+        """Give up what a drive holds that was taken out of the pool, if it holds any.
+
+        Where that is the primary, the engine is lost (`run` raises PrimaryLost), and is to be
+        opened again on a copy. Raises NoUsableCopy when there is none.
+        """
+        self.forget_place(drive)
+        flusher = self._flusher
+        gone = MetadbError("it was taken out of the pool")
+        for copy in [copy for copy in flusher.copies if copy.drive == drive]:
+            await flusher.eject(copy, gone)
+        if self.primary_drive == drive:
+            if not self.copy_drives:
+                raise NoUsableCopy("no other drive holds a whole copy of the metadata yet")
+            await self.barrier()
+            flusher.lose(PrimaryLost(f"drive {drive} was taken out of the pool"))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep barriers, checkpoints and copies going; raises PrimaryLost.

@@ -136,6 +136,11 @@ class Upkeep:
         self._flusher.ejected.discard(place.drive)
         self._flusher.changed.set()
 
+    def want_copies(self, copies: int) -> None:
+        """See `SqliteEngine.want_copies`."""
+        self._config = replace(self._config, copies=copies)
+        self._flusher.changed.set()
+
     def forget_place(self, drive: str) -> None:
         """See `SqliteEngine.forget_place`."""
         self._places.pop(drive, None)

@@ -23,6 +23,7 @@ import trio
 from metadb import segments as rows
 from metadb.engine import Engine
 from metadb.errors import MetadbError, PrimaryLost
+from store.chunks.drive import Drive
 from store.chunks.errors import ChunkError
 from store.chunks.events import ChunkEvent, DriveChanged, FragmentDamaged, FragmentUnread
 from store.chunks.geometry import windows
@@ -41,6 +42,7 @@ _HISTORY_MAX = 20
 _SURVEY_EVERY_S = 600.0
 _AGAIN_AFTER_S = 2.0
 _HISTORY = "heal_history"
+_DRAINING = "draining_drives"
 _USABLE = (DriveState.ONLINE, DriveState.FULL)
 
 
@@ -151,6 +153,9 @@ class Healer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Heal for ever."""
         self._suspects = {DriveId(drive) for drive in self._engine.read(rows.suspects)}
+        for drive in self._engine.read(rows.kept_text, _DRAINING).split():
+            if (found := self._chunks.pool.by_id.get(DriveId(drive))) is not None:
+                self._chunks.drain(found)
         kept = self._engine.read(rows.kept_text, _HISTORY)
         self._history = msgspec.json.decode(kept or "[]", type=list[HealRecord])
         self._chunks.listen(self._hear)
@@ -167,6 +172,16 @@ class Healer:
         for drive in drives:
             self._surveyor.to_look.pop(drive, None)
         self._engine.transact(rows.note_suspects, self._suspects)
+        await self._engine.barrier()
+        self.wake()
+
+    async def drain(self, drive: Drive, *, draining: bool = True) -> None:
+        """Durably: move what a drive holds to others, or let it be."""
+        if draining:
+            self._chunks.drain(drive)
+        drive.draining = draining
+        listed = " ".join(each.id for each in self._chunks.pool.drives if each.draining)
+        self._engine.transact(rows.keep_text, _DRAINING, listed)
         await self._engine.barrier()
         self.wake()
 

@@ -194,6 +194,9 @@ class Surveyor:
                 causes.add(f"{drive.io.path} is {drive.state.value}")
             return True
         if drive.draining:
+            # Without parity a run that is not named yet has its only copy there.
+            if not segment.m and not self._chunks.members.is_settled(segment.id):
+                return False
             orders.moves.add(shard)
             causes.add(f"{drive.io.path} is drained")
             return False

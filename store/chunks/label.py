@@ -161,12 +161,17 @@ def format_drives(paths: Sequence[str | os.PathLike[str]], parity: int | None = 
 def is_emptied(path: Path, others: Sequence[Path]) -> bool:
     """Whether `path` is an empty drive, and surely not the bare mount point of an absent one.
 
+    Empty folders that a label was to come to count as empty.
+
     others: the pool's drives that are there. A mount point is never bare; and where all the others
     stand on the file system that the folder is on, no drive of the pool is mounted. Blocks.
     """
     try:
-        if set(os.listdir(path)) - {"lost+found"}:
+        if set(os.listdir(path)) - {"lost+found", FOLDER}:
             return False
+        for folder, _, files in os.walk(path / FOLDER):
+            if files or Path(folder).name not in (FOLDER, SEGMENTS, META):
+                return False
         if os.path.ismount(path):
             return True
         device = os.stat(path).st_dev

@@ -165,6 +165,24 @@ class LocalChunks:
         self._welcome(drive)
         return drive
 
+    async def add_drive(self, path: Path) -> Drive:
+        """Make the empty folder at `path` one more drive; new segments may stand on it at once.
+
+        Raises LabelError, OSError, TimeoutError, BelowWriteQuorum.
+        """
+        drive = await self.pool.add(path)
+        self._welcome(drive)
+        return drive
+
+    def drain(self, drive: Drive) -> None:
+        """Put nothing new on a drive; heal moves what it holds to others."""
+        drive.draining = True
+        self._placement.drive_drains(drive)
+
+    def holds_members(self, drive: Drive) -> bool:
+        """Whether any segment has a member on the drive."""
+        return any(drive.id in segment.members for segment in self._placement.segments.values())
+
     def _welcome(self, drive: Drive) -> None:
         """A drive came into the pool while it is in use."""
         drive.on_change = self._drive_changed

@@ -92,6 +92,13 @@ class Placement:
                     found.lose(found.drives.index(drive))
                 self.on_sealed(found)
 
+    def drive_drains(self, drive: Drive) -> None:
+        """Nothing more is appended where a drive that is to be drained has a member."""
+        for found in list(self.open.values()):
+            if drive in found.drives:
+                found.sealed = True
+                self.on_sealed(found)
+
     def drive_came(self) -> None:
         """One more drive is ONLINE: seal what was opened with fewer than there are now (A3)."""
         count = sum(drive.placeable for drive in self._pool.drives)
@@ -190,7 +197,8 @@ class Placement:
         """The drives of the next segment, in shard order. Raises NoSpace, BelowWriteQuorum."""
         drives = self._pool.drives
         writable = [drive for drive in drives if drive.placeable]
-        needed = 1 if len(drives) == 1 or self._config.allow_single_copy else 2
+        staying = sum(not drive.draining for drive in drives)
+        needed = 1 if staying == 1 or self._config.allow_single_copy else 2
         if len(writable) < needed:
             full = sum(drive.state is DriveState.FULL for drive in drives)
             if len(writable) + full >= needed:

@@ -14,6 +14,7 @@ Concurrency: `open_drives` blocks and runs before the loop or in a thread; the r
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from store.chunks.label import Label, Member, prepare_folder, put_label
 from store.chunks.threads import Hung, fan_out, in_thread
 from store.chunks.types import DriveId, DriveState, SegmentId
 
+log = logging.getLogger(__name__)
+
 _ID_BLOCK = 1024
 
 
@@ -42,10 +45,10 @@ class Pool:
     def __init__(self, label: Label, drives: Sequence[Drive]) -> None:
         self.store = label.store
         self.epoch = label.epoch
-        self.parity = default_parity(len(drives)) if label.parity is None else label.parity
         self.drives = tuple(drives)
         self.by_id = {drive.id: drive for drive in drives}
         self._label = label
+        self._choose_parity()
         self._members = [Member(drive=each.id, path=str(each.io.path)) for each in drives]
         self._config = ChunkConfig()
         self._write_lock = trio.Lock()
@@ -130,6 +133,47 @@ class Pool:
         self.by_id[found.id] = found
         return found
 
+    async def add(self, path: Path) -> Drive:
+        """Make the empty folder at `path` one more drive of the pool.
+
+        Labels come in the same order as for a replacement. Raises LabelError when the folder
+        isn't fit, BelowWriteQuorum, OSError, TimeoutError.
+        """
+        await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
+        drive = DriveId(secrets.token_hex(16))
+        before = self._members
+        self._members = [*before, Member(drive=drive, path=str(path))]
+        try:
+            await self.raise_epoch()
+            found = await self._format(drive, path, type(self.drives[0].io))
+        except BaseException:
+            self._members = before
+            raise
+        self.drives = (*self.drives, found)
+        self.by_id[found.id] = found
+        self._choose_parity()
+        return found
+
+    async def remove(self, drive: DriveId) -> None:
+        """Take a drive that holds nothing any more out of the pool. Raises BelowWriteQuorum."""
+        gone = self.by_id[drive]
+        before = self._members
+        self._members = [each for each in before if each.drive != drive]
+        try:
+            await self.raise_epoch(leave_out=drive)
+        except BaseException:
+            self._members = before
+            raise
+        gone.retire()
+        self.drives = tuple(each for each in self.drives if each is not gone)
+        del self.by_id[drive]
+        self._choose_parity()
+
+    def _choose_parity(self) -> None:
+        """m of new segments, for as many drives as there are now."""
+        chosen = self._label.parity
+        self.parity = default_parity(len(self.drives)) if chosen is None else chosen
+
     async def _format(
         self, drive: DriveId, path: Path, io_type: Callable[[Path], DriveIO]
     ) -> Drive:
@@ -197,9 +241,11 @@ def open_drives(
     """Find the pool whose drives stand at `paths`, and take its locks.
 
     Drives that are absent, empty or bare mount points are in the pool as OFFLINE. Up to m of
-    them may be so, or `allow_missing` if that is given.
-    Raises LabelError: no label at all, labels of several stores, a drive twice, a drive that
-    isn't in the pool, one in use by another daemon, too many missing.
+    them may be so, or `allow_missing` if that is given. Drives that came to the pool later are
+    found where its labels say, and what stands at `paths` and is not of the pool any more, or not
+    yet, is passed over.
+    Raises LabelError: no label at all, labels of several stores, a drive twice, one in use by
+    another daemon, too many missing.
     """
     ios = [io(Path(os.path.abspath(path))) for path in paths]
     found: list[tuple[DriveIO, Label]] = []
@@ -207,7 +253,10 @@ def open_drives(
     try:
         for each in ios:
             _find_label(each, found, causes)
+        tried = {each.path for each in ios}
         newest = _agree(found, ios)
+        while _follow(newest, found, ios, tried, causes, io):
+            newest = _agree(found, ios)
         drives = _assemble(newest, found, ios, causes, io)
         missing = [drive for drive in drives if drive.label is None]
         pool = Pool(newest, drives)
@@ -236,8 +285,31 @@ def _find_label(io: DriveIO, found: list[tuple[DriveIO, Label]], causes: dict[Pa
         found.append((io, label))
 
 
-def _agree(found: Sequence[tuple[DriveIO, Label]], ios: Sequence[DriveIO]) -> Label:
-    """The label that holds (P1), with the highest `next_segment` of all. Raises LabelError."""
+def _follow(
+    newest: Label,
+    found: list[tuple[DriveIO, Label]],
+    ios: list[DriveIO],
+    tried: set[Path],
+    causes: dict[Path, str],
+    io: Callable[[Path], DriveIO],
+) -> bool:
+    """Look for members where they were last seen, if nobody named their paths; whether any is."""
+    here = {label.drive for _, label in found}
+    before = len(found)
+    for member in newest.members:
+        path = Path(member.path)
+        if member.drive not in here and path not in tried:
+            tried.add(path)
+            _find_label(io(path), found, causes)
+    ios += [each for each, _ in found[before:]]
+    return len(found) > before
+
+
+def _agree(found: list[tuple[DriveIO, Label]], ios: list[DriveIO]) -> Label:
+    """The label that holds (P1), with the highest `next_segment` of all. Raises LabelError.
+
+    Drives that it doesn't know are let go.
+    """
     if not found:
         paths = ", ".join(str(io.path) for io in ios)
         raise LabelError(f"no drive with a label at {paths}; run `twofold init` first")
@@ -251,10 +323,14 @@ def _agree(found: Sequence[tuple[DriveIO, Label]], ios: Sequence[DriveIO]) -> La
     for io, label in found:
         if label.drive in seen:
             raise LabelError(f"{io.path} and {seen[label.drive]} have the same label")
-        if label.drive not in known:
-            raise LabelError(f"{io.path}: this drive was taken out of the pool")
         seen[label.drive] = io.path
     end_of_ids = max(label.next_segment for _, label in found)
+    for io, label in list(found):
+        if label.drive not in known:
+            log.warning("%s: this drive was taken out of the pool, and is not used", io.path)
+            found.remove((io, label))
+            io.detach()
+            ios.remove(io)
     return replace(newest, next_segment=end_of_ids)
 
 
@@ -287,7 +363,6 @@ def _assemble(
             homeless.append(drive)
         else:
             drives_at[path] = drive
-    if free_ios:
-        path = next(iter(free_ios))
-        raise LabelError(f"{path}: has no label and the pool is complete without it")
+    for path in free_ios:
+        log.warning("%s is no drive of the pool: `twofold drive add` makes it one", path)
     return [drives_at[each.path] for each in ios if each.path in drives_at] + homeless

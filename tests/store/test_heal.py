@@ -298,3 +298,51 @@ async def test_pools_of_every_size_and_parity_heal_what_parity_allows(
 
 def test_default_parities_are_what_the_cases_cover() -> None:
     assert {default_parity(drives) for drives in range(1, 17)} <= set(range(5))
+
+
+async def test_a_drained_drive_is_left_by_every_member(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, 6, 2) as bench:
+        use_only(bench, 4)
+        await fill(bench)
+        use_only(bench, 6)
+        drained = bench.chunks.pool.drives[1]
+        assert bench.chunks.holds_members(drained)
+        # A bad fragment is not carried along, and an intact one needs no others.
+        (run, *_) = bench.named()
+        shard = bench.segment(run).members.index(drained.id)
+        flip(bench.rig.members(run)[shard], 4096 + 9)
+        await bench.healer.drain(drained)
+        await bench.heal()
+        assert not bench.chunks.holds_members(drained)
+        assert not list(bench.rig.paths[1].rglob("*.seg"))
+        all_whole(bench)
+        await bench.check()
+        contents = bench.contents
+    await without(tmp_path, contents, 6, 1, 2, 3)
+
+
+async def test_a_drive_without_parity_is_drained_too(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, 2, 0) as bench:
+        use_only(bench, 1)
+        await fill(bench)
+        use_only(bench, 2)
+        await bench.healer.drain(bench.chunks.pool.drives[0])
+        await bench.heal()
+        assert not bench.chunks.holds_members(bench.chunks.pool.drives[0])
+        await bench.check()
+        contents = bench.contents
+    await without(tmp_path, contents, 2, 0)
+
+
+async def test_draining_outlives_a_restart(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, 6, 2, heals=False) as bench:
+        use_only(bench, 4)
+        await fill(bench)
+        use_only(bench, 6)
+        await bench.healer.drain(bench.chunks.pool.drives[2])
+        contents = bench.contents
+    async with open_bench(tmp_path, 6, fresh=False, contents=contents) as bench:
+        assert bench.chunks.pool.drives[2].draining
+        await bench.heal()
+        assert not bench.chunks.holds_members(bench.chunks.pool.drives[2])
+        await bench.check()

@@ -164,11 +164,35 @@ def test_a_drive_is_known_by_its_label_wherever_it_stands(paths: list[Path]) -> 
     pool.close()
 
 
-def test_a_drive_whose_path_is_not_given_is_offline(paths: list[Path]) -> None:
+def test_a_drive_whose_path_is_not_given_is_found_where_the_labels_say(paths: list[Path]) -> None:
     format_drives(paths)
     pool = open_drives(paths[:3])
-    assert [drive.cause for drive in pool.drives][3] == "its path was not given"
+    assert states(pool) == [ONLINE] * 4
+    pool.close()
+    paths[3].rename(paths[3].with_name("elsewhere"))
+    pool = open_drives(paths[:3])
+    assert [drive.io.path for drive in pool.drives][3] == paths[3]
     assert states(pool) == [ONLINE, ONLINE, ONLINE, OFFLINE]
+    pool.close()
+
+
+async def test_the_pool_grows_and_shrinks_by_a_drive(paths: list[Path]) -> None:
+    format_drives(paths)
+    pool = open_drives(paths)
+    more = [paths[0].with_name(f"more{number}") for number in range(2)]
+    added = [await pool.add(path) for path in more]
+    assert (states(pool), pool.parity) == ([ONLINE] * 6, 3)
+    with pytest.raises(LabelError, match="already"):
+        await pool.add(more[0])
+    await pool.remove(pool.drives[1].id)
+    assert (len(pool.drives), pool.parity) == (5, 2)
+    pool.close()
+    # The configuration knows of none of that.
+    pool = open_drives(paths)
+    assert {drive.id for drive in added} <= pool.by_id.keys()
+    assert (states(pool), pool.parity) == ([ONLINE] * 5, 2)
+    assert paths[1] not in [drive.io.path for drive in pool.drives]
+    pool.close()
 
 
 def test_drives_of_two_stores_are_refused(paths: list[Path]) -> None:
@@ -187,10 +211,11 @@ def test_a_copied_drive_is_refused(paths: list[Path]) -> None:
         open_drives(paths)
 
 
-def test_an_extra_folder_without_label_is_refused(paths: list[Path]) -> None:
+def test_an_extra_folder_without_label_is_passed_over(paths: list[Path]) -> None:
     format_drives(paths)
-    with pytest.raises(LabelError, match="complete without it"):
-        open_drives([*paths, paths[0].with_name("extra")])
+    pool = open_drives([*paths, paths[0].with_name("extra")])
+    assert states(pool) == [ONLINE] * 4
+    pool.close()
 
 
 def test_no_label_at_all_says_what_to_do(paths: list[Path]) -> None:
@@ -328,7 +353,7 @@ async def test_a_replacement_takes_the_place_of_a_missing_drive(paths: list[Path
     assert states(pool) == [ONLINE] * 4
 
 
-def test_a_drive_that_was_replaced_is_refused(paths: list[Path]) -> None:
+def test_a_drive_that_was_replaced_is_passed_over(paths: list[Path]) -> None:
     format_drives(paths)
     label = label_at(paths[0])
     old = paths[3].with_name("old")
@@ -336,8 +361,11 @@ def test_a_drive_that_was_replaced_is_refused(paths: list[Path]) -> None:
     members = (*label.members[:3], replace(label.members[3], drive=type(label.drive)("f" * 32)))
     for path in paths[:3]:
         put_label(path, replace(label_at(path), epoch=2, members=members))
-    with pytest.raises(LabelError, match="taken out of the pool"):
-        open_drives(paths)
+    before = (paths[3] / "twofold" / "label").read_bytes()
+    pool = open_drives(paths)
+    assert states(pool) == [ONLINE] * 3 + [DriveState.OFFLINE]
+    pool.close()
+    assert (paths[3] / "twofold" / "label").read_bytes() == before
 
 
 def test_the_label_is_replaced_whole(paths: list[Path]) -> None:
