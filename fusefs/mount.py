@@ -154,21 +154,45 @@ async def _wait_first(*events: trio.Event, within_s: float) -> None:
 
 async def _begin(operations: Operations, options: MountOptions, path: str) -> str:
     """Make pyfuse3's session; the device of its mount. Raises MountFailed."""
-    if options.descriptor is None:
+    descriptor = options.descriptor
+    if descriptor is None:
         await _make_room(path)
-        place = path
-    else:
-        place = f"/dev/fd/{options.descriptor}"
+        if os.geteuid() == 0:
+            descriptor = await trio.to_thread.run_sync(_mount, path, options)
+    place = path if descriptor is None else f"/dev/fd/{descriptor}"
     try:
         await trio.to_thread.run_sync(pyfuse3.init, operations, place, options.as_flags())
     except RuntimeError as error:
-        if options.descriptor is not None:
-            os.close(options.descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         raise MountFailed(f"can't mount at {path}: {error}") from error
     if options.descriptor is not None:
         return options.device
     mounted = mounttable.mounted_at(path)
     return mounted.device if mounted is not None else ""
+
+
+def _mount(path: str, options: MountOptions) -> int:
+    """Mount by ourselves: libfuse would have the kernel take the umask off what is made.
+
+    Returns the descriptor to be served. Raises MountFailed.
+    """
+    try:
+        descriptor = os.open(mounttable.DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            mounttable.mount_fuse(
+                path,
+                descriptor,
+                source="twofold",
+                allow_other=options.allow_other,
+                read_only=options.read_only,
+            )
+        except OSError:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise MountFailed(f"can't mount at {path}: {error.strerror}") from error
+    return descriptor
 
 
 async def _make_room(path: str) -> None:

@@ -27,6 +27,8 @@ MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 _MS_NOSUID_NODEV: Final = 0x2 | 0x4
 _MS_RDONLY: Final = 0x1
+# Tells the kernel to leave the umask to the server: a default ACL goes before it.
+_MS_POSIXACL: Final = 1 << 16
 
 # Attributes of one mount, mount_setattr(2).
 RDONLY: Final = 0x01
@@ -124,7 +126,7 @@ def mount_fuse(
     options += [f"group_id={os.getgid()}", "default_permissions"]
     if allow_other:
         options.append("allow_other")
-    flags = _MS_NOSUID_NODEV | (_MS_RDONLY if read_only else 0)
+    flags = _MS_NOSUID_NODEV | _MS_POSIXACL | (_MS_RDONLY if read_only else 0)
     _check(
         _libc.mount(
             os.fsencode(source),

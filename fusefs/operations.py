@@ -1,7 +1,7 @@
 """The kernel's requests, answered: decode, one call of `store.files`, encode.
 
 Every handler goes through `answered`, since any exception but FUSEError would end the mount.
-Permissions are the kernel's to check (`default_permissions`), and so is clearing set-id bits: it
+Permissions, ACLs included, are the kernel's to check, and so is clearing set-id bits: it
 sends a setattr of its own before a write, as libfuse before 3.17 does not take HANDLE_KILLPRIV.
 Invariants: what a reply makes the kernel hold is noted in `KernelCache` before it leaves.
 Concurrency: pyfuse3 runs each request in a task of the one trio loop; a handler that awaits
@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import stat
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -26,7 +27,8 @@ from fusefs.directory import OpenDirectory
 from fusefs.errnos import errno_of, is_stale
 from fusefs.handles import Handles
 from fusefs.kernelcache import KernelCache
-from metadb.records import InodeId
+from metadb.records import InodeId, InodeRow
+from store import posixacl
 from store.errors import NoSuchEntry, StoreError
 from store.files import Caller, Changes, Files
 from store.handles import Handle
@@ -38,7 +40,6 @@ T = TypeVar("T")
 Handler = Callable[P, Coroutine[Any, Any, T]]
 
 _USER: Final = b"user."
-_ACL: Final = b"system.posix_acl_"
 
 
 def answered(handler: Handler[P, T]) -> Handler[P, T]:
@@ -69,6 +70,7 @@ class Operations(pyfuse3.Operations):
         self, files: Files, cache: KernelCache, *, xattrs: bool, writeback_cache: bool
     ) -> None:
         self.enable_writeback_cache = writeback_cache
+        self.enable_acl = xattrs
         self.initialized = trio.Event()
         self._xattrs = xattrs
         self._files = files
@@ -290,8 +292,10 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         # Before every write the kernel asks for security.capability: that must cost nothing.
         self._refuse_without_xattrs()
+        if name in posixacl.NAMES:
+            return self._files.acl(InodeId(inode), name)
         if not name.startswith(_USER):
-            raise FUSEError(errno.EOPNOTSUPP if name.startswith(_ACL) else errno.ENODATA)
+            raise FUSEError(errno.ENODATA)
         return self._files.getxattr(InodeId(inode), name)
 
     @answered
@@ -300,9 +304,14 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         # XATTR_CREATE and XATTR_REPLACE are pyfuse3's: it asks getxattr first.
         self._refuse_without_xattrs()
+        number = InodeId(inode)
+        if name in posixacl.NAMES:
+            foreign = _is_foreign(ctx, self._files.attributes(number))
+            self._files.set_acl(number, name, value, clear_set_gid=foreign)
+            return
         if not name.startswith(_USER):
             raise FUSEError(errno.EOPNOTSUPP)
-        self._files.setxattr(InodeId(inode), name, value, 0)
+        self._files.setxattr(number, name, value, 0)
 
     @answered
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
@@ -312,6 +321,9 @@ class Operations(pyfuse3.Operations):
     @answered
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._refuse_without_xattrs()
+        if name in posixacl.NAMES:
+            self._files.remove_acl(InodeId(inode), name)
+            return
         if not name.startswith(_USER):
             raise FUSEError(errno.EOPNOTSUPP)
         self._files.removexattr(InodeId(inode), name)
@@ -323,5 +335,15 @@ class Operations(pyfuse3.Operations):
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
-    """Who asks. The kernel has taken the umask off the mode already."""
-    return Caller(uid=ctx.uid, gid=ctx.gid)
+    """Who asks. The umask is ours to take off, unless a default ACL is inherited.
+
+    Where a user's own mount had to be made by fusermount3, the kernel has done it before.
+    """
+    return Caller(uid=ctx.uid, gid=ctx.gid, umask=ctx.umask)
+
+
+def _is_foreign(ctx: pyfuse3.RequestContext, row: InodeRow) -> bool:
+    """Whether who asks may not keep the set-group-id bit, as for chmod(2)."""
+    if not row.mode & stat.S_ISGID or ctx.uid == 0 or ctx.gid == row.gid:
+        return False
+    return row.gid not in pyfuse3.get_sup_groups(ctx.pid)

@@ -9,6 +9,7 @@ Concurrency: as `store.files`; no state of its own.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -17,6 +18,7 @@ import pyfuse3
 
 from fusefs.idmap import IdMap, IdRefused, Owners
 from metadb.records import InodeId, InodeRow
+from store import posixacl
 from store.directories import DirectoryHandle
 from store.files import Caller, Changes, Files
 from store.handles import Handle
@@ -74,6 +76,23 @@ class _OwnedFiles:
     ) -> tuple[Handle, InodeRow]:
         handle, row = self._files.create(parent, name, mode, flags, self._kept(caller))
         return handle, self._shown(row)
+
+    def acl(self, inode: InodeId, name: bytes) -> bytes:
+        owners = self._owners
+        acl = posixacl.parse(self._files.acl(inode, name))
+        return posixacl.pack(posixacl.with_ids(acl, owners.users.shown, owners.groups.shown))
+
+    def set_acl(self, inode: InodeId, name: bytes, packed: bytes, *, clear_set_gid: bool) -> None:
+        """Raises FUSEError: EOPNOTSUPP where all are shown as one, so that none could be named."""
+        owners = self._owners
+        acl = posixacl.parse(packed)
+        if {owners.users.only, owners.groups.only} != {None} and not posixacl.is_minimal(acl):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        try:
+            acl = posixacl.with_ids(acl, owners.users.kept, owners.groups.kept)
+        except IdRefused as error:
+            raise pyfuse3.FUSEError(error.number) from None
+        self._files.set_acl(inode, name, posixacl.pack(acl), clear_set_gid=clear_set_gid)
 
     def open_directory(self, inode: InodeId) -> _OwnedDirectory:
         return _OwnedDirectory(self._files.open_directory(inode), self._shown)

@@ -57,13 +57,14 @@ def create_bucket(
     mode: int | None = None,
     uid: int | None = None,
     gid: int | None = None,
+    umask: int = 0,
 ) -> Bucket:
     """Inside a transaction. Raises InvalidBucketName, BucketExists."""
     check_bucket_name(name)
     if buckets.by_name(tx, name) is not None:
         raise BucketExists(name)
     row = tree.make_directory(
-        tx, state, ROOT, name.encode(), InodeId(0), now, mode=mode, uid=uid, gid=gid
+        tx, state, ROOT, name.encode(), InodeId(0), now, mode=mode, uid=uid, gid=gid, umask=umask
     )
     buckets.insert(tx, BucketRow(row.id, name, now, owner, "off"))
     tree.note(tx, "bucket+", row.id, tree.Place(ROOT, name.encode()), row.id, now)
@@ -141,9 +142,9 @@ class Buckets:
             if lock:
                 rules.set_versioning(tx, state, made.id, rules.ENABLED)
                 rules.set_lock(tx, state, made.id, LockRule())
-            return _find(tx, state, name)
             for which, document in documents.items():
                 rules.set_document(tx, state, made.id, which, document)
+            return _find(tx, state, name)
 
         with translated(name):
             bucket = state.engine.transact(make)

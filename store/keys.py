@@ -11,7 +11,7 @@ from typing import NamedTuple
 from metadb import dentries
 from metadb.records import InodeId, InodeRow
 from metadb.statements import Tx
-from store import locks, reading, tree, versions
+from store import inheritance, locks, reading, tree, versions
 from store.errors import NotRegular, PreconditionFailed
 from store.names import check_length, split_key
 from store.preconditions import check
@@ -64,6 +64,7 @@ def publish(
     if precondition is not ANY:
         check(precondition, key, visible(tx, bucket, components))
     place, made = tree.make_place(tx, state, bucket, components, now)
+    row = inheritance.born_by_s3(tx, state, place.parent, row)
     old = dentries.stat(tx, place.parent, place.name)
     if old is not None and "*" in precondition.if_none_match:
         # A file that the mount makes, and S3 doesn't see before it is closed, has its name.

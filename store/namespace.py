@@ -14,7 +14,7 @@ from metadb import buckets, inodes
 from metadb.engine import Engine
 from metadb.records import ROOT, InodeId
 from metadb.statements import Tx
-from store import reclaim, tree
+from store import permissions, reclaim, tree
 from store.access.sealed import Keyring
 from store.buckets import Buckets
 from store.chunks.errors import BelowWriteQuorum
@@ -117,6 +117,7 @@ def _prepare(tx: Tx, state: State) -> None:
     if inodes.get(tx, ROOT) is None:
         _make_root(tx, state)
     state.inode_count = inodes.count(tx)
+    permissions.load(tx, state)
     kept = buckets.setting_of(tx, "store_id")
     if kept is None:
         buckets.set_setting(tx, "store_id", state.store_id)

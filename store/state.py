@@ -180,6 +180,8 @@ class State:
     invalidator: Invalidator | None = None
     inode_count: int = 0
     store_id: str = ""
+    # Whether anybody ever set a POSIX ACL: until then none is looked for (store.permissions).
+    acls: bool = False
     # Inodes whose last name went while the kernel or a handle held them.
     nameless: set[InodeId] = field(default_factory=set)
     # What buckets ask of every change (store.rules), from memory.

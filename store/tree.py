@@ -16,6 +16,7 @@ from typing import NamedTuple
 from metadb import changes, content, dentries, inodes
 from metadb.records import IMPLICIT, ROOT, DentryRow, InodeId, InodeRow
 from metadb.statements import Tx
+from store import inheritance
 from store.errors import NoSuchBucket, NoSuchEntry, TooManyLinks
 from store.names import alias_of, name_of
 from store.state import State
@@ -79,9 +80,13 @@ def make_directory(
     mode: int | None = None,
     uid: int | None = None,
     gid: int | None = None,
+    umask: int = 0,
     flags: int = 0,
 ) -> InodeRow:
-    """A new, empty directory under a component that has none yet. Owner: the store's default."""
+    """A new, empty directory under a component that has none yet. Owner: the store's default.
+
+    mode: as a program asks for it, None where S3 makes the directory.
+    """
     config = state.config
     number = state.numbers.take(tx)
     row = new_inode(
@@ -97,6 +102,10 @@ def make_directory(
         parent=parent,
         flags=flags,
     )
+    if mode is None:
+        row = inheritance.born_by_s3(tx, state, parent, row)
+    else:
+        row = inheritance.born(tx, state, parent, row, umask)
     inodes.insert(tx, row)
     dentries.insert(tx, DentryRow(parent, component + b"/", number, alias_of(component)))
     inodes.add_nlink(tx, parent, 1, now)
