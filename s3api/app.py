@@ -29,6 +29,7 @@ from s3api.cors import with_cors
 from s3api.errors import INTERNAL, Refusal, failure_of
 from s3api.face import Face
 from s3api.httpstream import ClientDisconnected, RequestStream, stream_of
+from s3api.iam.query import is_query
 from s3api.operations import Operation
 from s3api.requests import (
     Request,
@@ -37,7 +38,7 @@ from s3api.requests import (
     open_request,
 )
 from s3api.responses import Response, error_response, identity_headers, next_request_id, send
-from s3api.router import PAGE, PREFLIGHT, find_operation
+from s3api.router import PAGE, PREFLIGHT, QUERY, find_operation
 from s3api.signing import canonical_path
 
 logger = logging.getLogger(__name__)
@@ -100,14 +101,20 @@ class S3App(QuartTrio):
             call.request = open_request(stream, scheme, domains)
             call.operation = PREFLIGHT if stream.method == "OPTIONS" else PAGE
             return
+        if stream.method == "POST" and is_query(stream):
+            # Its body is signed, too: the operation verifies it when it has all of it.
+            request = open_request(stream, scheme, face.domains)
+            if not request.bucket:
+                request.peer = _peer(scope)
+                call.request, call.operation = request, QUERY
+                return
         auth = face.verifier.authenticate(
             stream.method, stream.raw_path, stream.query_string, stream.headers, time.time()
         )
         request = call.request = open_request(stream, scheme, face.domains)
         request.auth = auth
         request.owner = auth.account.owner
-        if scope["client"] is not None:
-            request.peer = scope["client"][0]
+        request.peer = _peer(scope)
         if auth.presigned:
             adopt_query_headers(request)
         operation = find_operation(request)
@@ -181,6 +188,10 @@ class S3App(QuartTrio):
         response = await self.answer(call)
         assert response.reader is None, "only hot operations stream"
         return _quart_response(response, call.id)
+
+
+def _peer(scope: Any) -> str:
+    return "" if scope["client"] is None else str(scope["client"][0])
 
 
 def _quart_response(response: Response, request_id: str) -> QuartResponse:

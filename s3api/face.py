@@ -21,14 +21,15 @@ import trio
 from s3api.bucketaccess import BucketAccess, BucketAccesses, owner_of, private_acl
 from s3api.credentials import ROOT, Account
 from s3api.errors import AccessDenied
+from s3api.iam.webidentity import WebIdentities
 from s3api.requestfacts import RequestFacts
 from s3api.requests import Request, parse_copy_source
 from s3api.sigv4 import Verifier
 from store.access.acl import OBJECT_ACTIONS
 from store.access.decision import Outcome
 from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
-from store.access.principals import Kind
 from store.access.ownership import DEFAULT_OWNERSHIP, Ownership
+from store.access.principals import Kind
 from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NoSuchVersion, StoreError
 from store.identity.names import account_number
 from store.namespace import Namespace
@@ -62,9 +63,10 @@ class Face:
     region: str = "us-east-1"
     domains: tuple[bytes, ...] = ()
     website_domains: tuple[bytes, ...] = ()
-    accesses: BucketAccesses = field(default_factory=BucketAccesses)
     object_ownership: Ownership | None = DEFAULT_OWNERSHIP
     block_public_access: bool = True
+    accesses: BucketAccesses = field(default_factory=BucketAccesses)
+    web_identities: WebIdentities = field(default_factory=WebIdentities)
     accounts: dict[str, Account] = field(default_factory=lambda: accounts_by_owner(()))
     digest_limiter: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(DIGEST_THREADS)
@@ -99,8 +101,6 @@ class Face:
         if not self._decide(request, said, action, bucket, key, version):
             raise AccessDenied()
 
-    def allows(self, request: Request, action: str, bucket: str, key: str) -> bool:
-        """`authorize` as a question. Raises NoSuchBucket."""
     def authorize_creation(self, request: Request, action: str) -> None:
         """Whether the sender may do this to a bucket that is not there yet. Raises AccessDenied."""
         facts = self._facts(request, action, None)
@@ -124,14 +124,14 @@ class Face:
         if decision.outcome is Outcome.DENIED or not (decision.allowed or request.auth.anonymous):
             raise AccessDenied()
 
+    def allows(self, request: Request, action: str, bucket: str, key: str) -> bool:
+        """`authorize` as a question. Raises NoSuchBucket."""
         try:
             self.authorize(request, action, bucket, key)
         except AccessDenied:
             return False
         return True
 
-    def bucket_access(self, bucket: str) -> BucketAccess:
-        """What the bucket says of who may do what. Raises NoSuchBucket."""
     def conceal(self, request: Request, error: Exception) -> Exception:
         """What the sender is told instead of `error`: who may not list keys learns of none."""
         if not isinstance(error, _ABSENT) or not request.key:
@@ -146,6 +146,8 @@ class Face:
             return error
         return AccessDenied()
 
+    def bucket_access(self, bucket: str) -> BucketAccess:
+        """What the bucket says of who may do what. Raises NoSuchBucket."""
         rules = self.namespace.buckets.rules(bucket)
         return self.accesses.get(bucket, rules, self.account_of)
 

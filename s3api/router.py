@@ -30,6 +30,7 @@ from s3api import (
 )
 from s3api.errors import InvalidArgument, NotImplementedYet
 from s3api.face import NO_ACTION
+from s3api.iam.query import answer_query
 from s3api.operations import Operation, Target
 from s3api.requests import Request
 from s3api.settingroutes import SETTINGS
@@ -52,6 +53,8 @@ _COPY = "copy"
 PREFLIGHT = Operation("Preflight", NO_ACTION, cors.preflight)
 # What every other request to a website domain asks for. Pages are streamed, so it is hot.
 PAGE = Operation("GetWebPage", NO_ACTION, webpages.serve_page, hot=True)
+# A form to the service itself, whose actions ask for permission themselves.
+QUERY = Operation("Query", NO_ACTION, answer_query)
 
 _S, _B, _O = Target.SERVICE, Target.BUCKET, Target.OBJECT
 

@@ -30,7 +30,6 @@ from store.identity.records import (
     Key,
     Kind,
     ManagedPolicy,
-    Provider,
     Record,
     Role,
     User,
@@ -42,7 +41,7 @@ from store.translate import translated
 log = logging.getLogger(__name__)
 
 _PAGE = 500
-_R = TypeVar("_R", User, Group, Role, Key, ManagedPolicy, Provider)
+_R = TypeVar("_R", bound=Record)
 _KINDS = {made: kind for kind, made in TYPES.items()}
 # Whose names are told apart by upper and lower case.
 _EXACT = frozenset({Kind.KEY, Kind.PROVIDER})

@@ -32,7 +32,17 @@ from store.access.sealed import Keyring, unseal
 from store.identity import names
 from store.identity.book import Book
 from store.identity.managed import MANAGED
-from store.identity.records import Group, Holder, Key, Kind, ManagedPolicy, Role, Tags, User
+from store.identity.records import (
+    Group,
+    Holder,
+    Key,
+    Kind,
+    ManagedPolicy,
+    Provider,
+    Role,
+    Tags,
+    User,
+)
 from store.identity.sessions import Session, Source, open_session
 
 log = logging.getLogger(__name__)
@@ -230,6 +240,10 @@ class Callers:
             role = self._book.find(account, Role, session.owner)
             if role is None or role.id != session.owner_id:
                 return None
+        elif session.source is Source.CLAIM:
+            host = names.provider_host(session.owner)
+            if self._book.find(account, Provider, host) is None:
+                return None
         limits = self._session_limits(session, user or role)
         if role is not None:
             access = Access(
@@ -260,9 +274,8 @@ class Callers:
             key = self._book.find(session.account, Key, session.via)
             if key is not None and key.policy:
                 limits += (Compiled(Layer.KEY, _rules(Layer.KEY, key.id, key.policy)),)
-        narrowing = () if session.source is Source.CLAIM else session.attached
-        if session.policies or narrowing:
-            rules = self.attached_rules(session.account, narrowing, Layer.SESSION)
+        if session.policies or session.narrowing:
+            rules = self.attached_rules(session.account, session.narrowing, Layer.SESSION)
             for document in session.policies:
                 rules += _rules(Layer.SESSION, session.name, document)
             limits += (Compiled(Layer.SESSION, rules),)

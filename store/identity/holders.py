@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from store.access.policy import (
     GROUP_INLINE_LIMITS,
     ROLE_INLINE_LIMITS,
     USER_INLINE_LIMITS,
+    Limits,
     PolicyKind,
 )
 from store.identity.book import Book, Change, put
@@ -29,15 +30,19 @@ from store.identity.errors import EntityExists, InUse, Invalid, LimitReached, No
 from store.identity.names import check_name, check_path, check_policy_name, check_tags, new_id
 from store.identity.records import Group, Key, Kind, Role, Tags, User
 
-H = TypeVar("H", User, Group, Role)
+H = TypeVar("H", bound=User | Group | Role)
 
-COUNTS_MAX = {User: 5000, Group: 300, Role: 1000}
+COUNTS_MAX: dict[type[Any], int] = {User: 5000, Group: 300, Role: 1000}
 ATTACHED_MAX = 20
 INLINE_MAX = 100
 GROUPS_OF_USER_MAX = 10
 SESSION_S = range(3600, 12 * 3600 + 1)
-_INLINE_LIMITS = {User: USER_INLINE_LIMITS, Group: GROUP_INLINE_LIMITS, Role: ROLE_INLINE_LIMITS}
-_KINDS = {User: Kind.USER, Group: Kind.GROUP, Role: Kind.ROLE}
+_INLINE_LIMITS: dict[type[Any], Limits] = {
+    User: USER_INLINE_LIMITS,
+    Group: GROUP_INLINE_LIMITS,
+    Role: ROLE_INLINE_LIMITS,
+}
+_KINDS: dict[type[Any], Kind] = {User: Kind.USER, Group: Kind.GROUP, Role: Kind.ROLE}
 
 
 class Holders:

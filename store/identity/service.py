@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 
 from metadb.engine import Engine
+from store.access.evaluate import Access
 from store.access.sealed import Keyring, new_master_key, parse_keyring
 from store.identity.book import Book
-from store.identity.callers import Caller, Callers
+from store.identity.callers import Caller, Callers, Context, user_context
+from store.identity.errors import NoSuchEntity
 from store.identity.holders import Holders
 from store.identity.keys import Keys
-from store.identity.names import new_secret, new_session_key_id
+from store.identity.names import account_number, entity_arn, new_secret, new_session_key_id
 from store.identity.policies import Policies, Providers
+from store.identity.records import Group, Kind, Role, User
 from store.identity.sessions import Session, seal_session
 
 
@@ -50,6 +53,33 @@ class Identity:
     def find_session(self, access_key: str, token: str) -> Caller | None:
         """Who stands behind a temporary key, perhaps one that has expired."""
         return self.callers.find_session(access_key, token)
+
+    def find_role(self, arn: str) -> tuple[str, Role] | None:
+        """The role with this ARN, in whatever account, and the account's canonical id."""
+        number, _, resource = arn.removeprefix("arn:aws:iam::").partition(":")
+        name = resource.rpartition("/")[2]
+        for account in self._book.accounts_numbered(number):
+            role = self._book.find(account, Role, name)
+            if role and entity_arn(account, Kind.ROLE, role.name, role.path) == arn:
+                return account, role
+        return None
+
+    def simulated(self, account: str, arn: str) -> tuple[Access, Context]:
+        """What the user, group or role with this ARN may do, and what is known of it.
+
+        Raises NoSuchEntity.
+        """
+        kind, _, rest = arn.partition(f"arn:aws:iam::{account_number(account)}:")[2].partition("/")
+        name = rest.rpartition("/")[2]
+        callers, holders = self.callers, self.holders
+        if kind == Kind.USER.value:
+            user = holders.get(account, User, name)
+            return callers.access_of(account, user), user_context(account, user)
+        if kind == Kind.GROUP.value:
+            return callers.access_of(account, holders.get(account, Group, name)), {}
+        if kind == Kind.ROLE.value:
+            return callers.access_of(account, holders.get(account, Role, name)), {}
+        raise NoSuchEntity(f"{arn} is no user, group or role.")
 
     def start_session(self, session: Session) -> tuple[str, str]:
         """Access key id and token of a new session. Raises TokenTooLarge."""

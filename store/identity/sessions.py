@@ -46,9 +46,9 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     account: the canonical id. owner, owner_id: name and unique id of user or role; of CLAIM the
     provider's URL and the token's subject. name: the session's own. via: the access key that asked
-    for it, where the session goes with it. policies: documents that narrow it. attached: ARNs of
-    managed policies that narrow it; of CLAIM those it has. claims: of the provider's token, as
-    condition keys.
+    for it, where the session goes with it. policies, narrowing: documents, and ARNs of managed
+    policies, that narrow it. attached: ARNs of those that it has (CLAIM only). claims: of the
+    provider's token, as condition keys.
     """
 
     account: str
@@ -61,6 +61,7 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):
     issued_s: int
     expires_s: int
     policies: tuple[str, ...] = ()
+    narrowing: tuple[str, ...] = ()
     attached: tuple[str, ...] = ()
     provider: str = ""
     tags: Tags = {}

@@ -23,7 +23,13 @@ from botocore.config import Config
 
 from s3api import http1
 from s3api.app import S3App
-from s3api.credentials import Credential, MemoryCredentials, user_account
+from s3api.credentials import (
+    ROOT,
+    Credential,
+    IdentityCredentials,
+    MemoryCredentials,
+    user_account,
+)
 from s3api.face import Face, accounts_by_owner
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
@@ -115,8 +121,12 @@ class _Server(threading.Thread):
         authority.cert_pem.write_to_path(str(authority_path))
         self._stopping = trio.Event()
         async with open_namespace(self.folder / "meta") as opened, trio.open_nursery() as nursery:
-            credentials = MemoryCredentials(
-                Credential(access_key=ACCESS_KEY, secret_key=SECRET_KEY), ALICE, BOB
+            credentials = IdentityCredentials(
+                MemoryCredentials(
+                    Credential(access_key=ACCESS_KEY, secret_key=SECRET_KEY), ALICE, BOB
+                ),
+                opened.namespace.identity,
+                (ROOT, ALICE.account, BOB.account),
             )
             face = Face(
                 namespace=opened.namespace,
