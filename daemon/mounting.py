@@ -77,6 +77,7 @@ class Mount:
             read_only=settings.read_only,
             writeback_cache=settings.writeback_cache,
             xattrs=settings.xattrs,
+            acls=settings.acls,
             readahead_bytes=settings.readahead_bytes,
             background_max=settings.background_max,
             stop_timeout_s=min(stop_deadline_s, _STOP_S_MAX),

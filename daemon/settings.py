@@ -109,7 +109,8 @@ class MountSettings(Struct, frozen=True, kw_only=True):
 
     allow_other: users other than the daemon's may use it, by their permissions.
     writeback_cache: the kernel gathers small writes; S3 sees them at close or fsync only.
-    xattrs: extended attributes. readahead_bytes: how far the kernel reads ahead.
+    xattrs: extended attributes. acls: POSIX ACLs, which are some of them.
+    readahead_bytes: how far the kernel reads ahead.
     background_max: requests that the kernel has under way for nobody waiting.
     """
 
@@ -118,6 +119,7 @@ class MountSettings(Struct, frozen=True, kw_only=True):
     read_only: bool = False
     writeback_cache: bool = False
     xattrs: bool = True
+    acls: bool = True
     readahead_bytes: Annotated[int, Meta(ge=0, le=64 << 20)] = 4 << 20
     background_max: Annotated[int, Meta(ge=1, le=65535)] = 64
 

@@ -54,6 +54,7 @@ class MountOptions:
     allow_other: all users, by the permission bits (needs root, or user_allow_other).
     writeback_cache: the kernel gathers small writes; S3 then sees them at close or fsync only.
     xattrs: off, no extended attributes, and one round trip less before each write.
+    acls: POSIX ACLs; off, one round trip less before each open of a file of another user.
     readahead_bytes: how far the kernel reads ahead. background_max: its requests under way.
     stop_timeout_s: how long a stop may publish and wait for answers.
     owners: how users and groups are shown. descriptor, device: of /dev/fuse and in the mount
@@ -65,6 +66,7 @@ class MountOptions:
     read_only: bool = False
     writeback_cache: bool = False
     xattrs: bool = True
+    acls: bool = True
     readahead_bytes: int = 4 * 1024 * 1024
     background_max: int = 64
     stop_timeout_s: float = 10.0
@@ -116,6 +118,7 @@ async def serve_mount(
         owned(namespace.files, options.owners),
         cache,
         xattrs=options.xattrs,
+        acls=options.acls,
         writeback_cache=options.writeback_cache,
     )
     device = await _begin(operations, options, path)

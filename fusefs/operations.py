@@ -67,10 +67,10 @@ class Operations(pyfuse3.Operations):
     """See the module's header."""
 
     def __init__(
-        self, files: Files, cache: KernelCache, *, xattrs: bool, writeback_cache: bool
+        self, files: Files, cache: KernelCache, *, xattrs: bool, acls: bool, writeback_cache: bool
     ) -> None:
         self.enable_writeback_cache = writeback_cache
-        self.enable_acl = xattrs
+        self.enable_acl = xattrs and acls
         self.initialized = trio.Event()
         self._xattrs = xattrs
         self._files = files
@@ -292,7 +292,7 @@ class Operations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         # Before every write the kernel asks for security.capability: that must cost nothing.
         self._refuse_without_xattrs()
-        if name in posixacl.NAMES:
+        if self._is_acl(name):
             return self._files.acl(InodeId(inode), name)
         if not name.startswith(_USER):
             raise FUSEError(errno.ENODATA)
@@ -305,7 +305,7 @@ class Operations(pyfuse3.Operations):
         # XATTR_CREATE and XATTR_REPLACE are pyfuse3's: it asks getxattr first.
         self._refuse_without_xattrs()
         number = InodeId(inode)
-        if name in posixacl.NAMES:
+        if self._is_acl(name):
             foreign = _is_foreign(ctx, self._files.attributes(number))
             self._files.set_acl(number, name, value, clear_set_gid=foreign)
             return
@@ -321,12 +321,20 @@ class Operations(pyfuse3.Operations):
     @answered
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._refuse_without_xattrs()
-        if name in posixacl.NAMES:
+        if self._is_acl(name):
             self._files.remove_acl(InodeId(inode), name)
             return
         if not name.startswith(_USER):
             raise FUSEError(errno.EOPNOTSUPP)
         self._files.removexattr(InodeId(inode), name)
+
+    def _is_acl(self, name: bytes) -> bool:
+        """Raises FUSEError where a list could be kept, but the kernel wouldn't heed it."""
+        if name not in posixacl.NAMES:
+            return False
+        if not self.enable_acl:
+            raise FUSEError(errno.EOPNOTSUPP)
+        return True
 
     def _refuse_without_xattrs(self) -> None:
         """ENOSYS makes the kernel stop asking: one round trip less before each write."""

@@ -256,3 +256,16 @@ def test_ids_in_a_list_are_mapped_as_owners_are() -> None:
     with pytest.raises(pyfuse3.FUSEError) as caught:
         alone.set_acl(file, posixacl.ACCESS, named(1000, 51), clear_set_gid=False)
     assert caught.value.errno == errno.EOPNOTSUPP
+
+
+def test_a_mount_without_lists_refuses_them(tmp_path: Path) -> None:
+    mounted = Mount(tmp_path, acls=False)
+    try:
+        file = mounted.box / "file"
+        file.write_bytes(b"")
+        packed = pack((Entry(OWNER, 7), Entry(OWNING_GROUP, 7), Entry(OTHERS, 7)))
+        assert refusal(file, ACCESS, packed) == errno.EOPNOTSUPP
+        with pytest.raises(OSError, match="not supported"):
+            os.getxattr(file, ACCESS)
+    finally:
+        mounted.close()
