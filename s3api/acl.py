@@ -18,7 +18,7 @@ from s3api.errors import InvalidArgument, InvalidRequest
 from s3api.face import Face
 from s3api.requests import Headers, decode_header
 from s3api.responses import Response, xml_response
-from s3api.settingrefusals import AclMalformed
+from s3api.settingrefusals import AclMalformed, AddressUnknown
 from store.access.acl import Acl, Grant, Owner
 from store.access.errors import MalformedGrants
 from store.access.grants import (
@@ -67,8 +67,9 @@ def find_owner(face: Face) -> FindOwner:
 
 
 def acl_response(acl: Acl) -> Response:
-    """The document that says it."""
-    grants = "".join(map(_grant, acl.grants))
+    """The document that says it, grants to groups first."""
+    ordered = sorted(acl.grants, key=lambda grant: grant.group is None)
+    grants = "".join(map(_grant, ordered))
     return xml_response(
         "AccessControlPolicy",
         [
@@ -149,5 +150,5 @@ def _parse_grant(element: xml.Element, find: FindOwner) -> Grant:
     if "URI" in fields:
         return Grant(permission=permission, group=group_of(fields["URI"]))
     if "ID" not in fields:
-        raise MalformedGrants("grantees by e-mail address are not supported")
+        raise AddressUnknown()
     return grant_to(fields["ID"], permission, find)

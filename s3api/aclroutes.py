@@ -36,7 +36,7 @@ async def get_bucket_acl(face: Face, request: Request) -> Response:
 async def put_bucket_acl(face: Face, request: Request) -> Response:
     said = face.bucket_access(request.bucket)
     owner = owner_of(said.owner)
-    acl = await _asked(face, request, owner, None)
+    acl = await _asked(face, request, owner, None, said)
     if _is_kept(said, acl):
         await face.namespace.buckets.set_document(request.bucket, ACL, encode_acl(acl))
     return Response(200)
@@ -59,7 +59,7 @@ async def put_object_acl(face: Face, request: Request) -> Response:
     objects = face.namespace.objects
     said = face.bucket_access(bucket)
     owner = _owner(face, said, objects.stat(bucket, key, version).meta)
-    acl = await _asked(face, request, owner, owner_of(said.owner))
+    acl = await _asked(face, request, owner, owner_of(said.owner), said)
     if _is_kept(said, acl):
         # No await between reading the metadata and replacing it.
         meta = objects.stat(bucket, key, version).meta
@@ -67,11 +67,19 @@ async def put_object_acl(face: Face, request: Request) -> Response:
     return Response(200)
 
 
-async def _asked(face: Face, request: Request, owner: Owner, bucket_owner: Owner | None) -> Acl:
-    """The ACL of headers or body. Raises what `acl_of_headers` and `parse_acl` raise."""
+async def _asked(
+    face: Face, request: Request, owner: Owner, bucket_owner: Owner | None, said: BucketAccess
+) -> Acl:
+    """The ACL of headers or body. Raises what `acl_of_headers` and `parse_acl` raise.
+
+    Where ACLs don't count, only a document is looked at: tools write back what they have read.
+    Raises AclNotSupported.
+    """
     find = find_owner(face)
     acl = acl_of_headers(request.headers, owner, bucket_owner, find)
     if acl is not None:
+        if not said.has_acls:
+            raise AclNotSupported()
         return acl
     return parse_acl(await read_document(request, _SIZE_BYTES), owner, find)
 
@@ -113,7 +121,7 @@ def owned_meta(face: Face, request: Request, meta: ObjectMeta) -> ObjectMeta:
     elif said.has_acls:
         face.authorize_acl(request)
         check_public(said, acl)
-    elif not fits_enforced(Acl(owner=bucket_owner, grants=acl.grants), bucket_owner):
+    elif not fits_enforced(acl, bucket_owner) or full_control(bucket_owner) not in acl.grants:
         raise AclNotSupported()
     if not said.has_acls:
         return replace(meta, owner="", acl=None)

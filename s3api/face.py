@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from s3api.bucketaccess import BucketAccess, BucketAccesses, owner_of, private_acl
-from s3api.credentials import ROOT, Account
+from s3api.credentials import NO_FACTS, ROOT, Account, Facts
 from s3api.errors import AccessDenied
 from s3api.iam.webidentity import WebIdentities
 from s3api.requestfacts import RequestFacts
@@ -98,7 +98,12 @@ class Face:
             at_home = auth.account.root or principal.account == said.rules.account
             if said.plain and at_home:
                 return
-        if not self._decide(request, said, action, bucket, key, version):
+        told = NO_FACTS
+        if version is None and (bucket, key) == (request.bucket, request.key):
+            version = request.query.get("versionId")
+        elif version:
+            told = {"s3:versionid": version}
+        if not self._decide(request, said, action, bucket, key, version, told):
             raise AccessDenied()
 
     def authorize_creation(self, request: Request, action: str) -> None:
@@ -133,18 +138,23 @@ class Face:
         return True
 
     def conceal(self, request: Request, error: Exception) -> Exception:
-        """What the sender is told instead of `error`: who may not list keys learns of none."""
+        """What the sender is told instead of `error`: who may not list a key learns of none."""
         if not isinstance(error, _ABSENT) or not request.key:
             return error
-        asked = {request.bucket}
+        asked = {(request.bucket, request.key)}
         if COPY_SOURCE in request.headers:
-            asked.add(parse_copy_source(request.headers[COPY_SOURCE]).bucket)
+            source = parse_copy_source(request.headers[COPY_SOURCE])
+            asked.add((source.bucket, source.key))
         try:
-            if all(self.allows(request, "s3:ListBucket", bucket, "") for bucket in asked):
-                return error
+            may_know = all(self._may_list(request, *each) for each in asked)
         except NoSuchBucket:
             return error
-        return AccessDenied()
+        return error if may_know else AccessDenied()
+
+    def _may_list(self, request: Request, bucket: str, key: str) -> bool:
+        said = self.bucket_access(bucket)
+        told = {"s3:prefix": key}
+        return self._decide(request, said, "s3:ListBucket", bucket, "", None, told)
 
     def bucket_access(self, bucket: str) -> BucketAccess:
         """What the bucket says of who may do what. Raises NoSuchBucket."""
@@ -159,6 +169,7 @@ class Face:
         bucket: str,
         key: str,
         version: str | None,
+        told: Facts,
     ) -> bool:
         auth = request.auth
         access = auth.access
@@ -166,10 +177,8 @@ class Face:
         is_root = auth.account.root and principal.kind is Kind.ROOT
         rules = said.rules_for_root if is_root else said.rules
         resource = resource_arn(bucket, key)
-        if version is None and (bucket, key) == (request.bucket, request.key):
-            version = request.query.get("versionId")
         there = _Existing(self, bucket, key, version)
-        facts = self._facts(request, action, said, there, version)
+        facts = self._facts(request, action, said, there, told)
         acl = said.grants(principal, action)
         decision = decide(access, rules, action, resource, facts, acl)
         if not said.has_acls or action not in _OF_WHAT_IS_THERE:
@@ -192,7 +201,7 @@ class Face:
         action: str,
         said: BucketAccess | None,
         there: _Existing | None = None,
-        version: str | None = None,
+        told: Facts = NO_FACTS,
     ) -> RequestFacts:
         account = request.auth.access.principal.account if said is None else said.owner.number
         return RequestFacts(
@@ -200,7 +209,7 @@ class Face:
             action,
             region=self.region,
             account=account,
-            told={} if version is None else {"s3:versionid": version},
+            told=told,
             tags=dict if there is None else there.tags,
         )
 

@@ -60,11 +60,6 @@ _REFUSED = frozenset(
         b"x-amz-copy-source-server-side-encryption-customer-key",
         b"x-amz-object-lock-event-hold",
         b"x-amz-write-offset-bytes",
-        b"x-amz-grant-read",
-        b"x-amz-grant-write",
-        b"x-amz-grant-read-acp",
-        b"x-amz-grant-write-acp",
-        b"x-amz-grant-full-control",
     )
 )
 _has_control = re.compile("[\x00-\x1f\x7f\ud800-\udfff]").search

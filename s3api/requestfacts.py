@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable
 
 from s3api.claims import AuthContext, parse_timestamp
+from s3api.credentials import Facts
 from s3api.dates import parse_iso_time
 from s3api.metadata import parse_tagging
 from s3api.refusals import Refusal
-from s3api.requests import Request
+from s3api.requests import Request, decode_header, decode_path
 from store.access.actions import condition_keys
 from store.access.patterns import Values
 from store.access.principals import Kind
@@ -49,7 +50,7 @@ class RequestFacts:
         *,
         region: str,
         account: str,
-        told: dict[str, Values],
+        told: Facts,
         tags: Tags,
     ) -> None:
         self._request = request
@@ -120,6 +121,17 @@ def _header(name: bytes) -> Callable[[Request], str | None]:
     return find
 
 
+def _copy_source(request: Request) -> str | None:
+    """Decoded, so that no other spelling of a name gets by a policy."""
+    value = request.headers.get(b"x-amz-copy-source")
+    if value is None:
+        return None
+    try:
+        return decode_path(value.partition(b"?versionId=")[0])
+    except Refusal:
+        return decode_header(value)
+
+
 def _parameter(name: str) -> Callable[[Request], str | None]:
     def find(request: Request) -> str | None:
         return request.query.get(name)
@@ -188,7 +200,6 @@ _HEADERS = (
     "x-amz-grant-read-acp",
     "x-amz-grant-write-acp",
     "x-amz-grant-full-control",
-    "x-amz-copy-source",
     "x-amz-metadata-directive",
     "x-amz-storage-class",
     "x-amz-website-redirect-location",
@@ -204,6 +215,7 @@ _FINDERS: dict[str, Callable[[Request], str | None]] = {
         for name in ("mode", "retain-until-date", "legal-hold")
     },
     "s3:object-lock-remaining-retention-days": _remaining_days,
+    "s3:x-amz-copy-source": _copy_source,
     "s3:prefix": _parameter("prefix"),
     "s3:delimiter": _parameter("delimiter"),
     "s3:max-keys": _parameter("max-keys"),

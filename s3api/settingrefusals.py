@@ -102,6 +102,13 @@ class AclMalformed(RequestError):
     summary = "The ACL that you provided was not well formed or did not validate."
 
 
+class AddressUnknown(RequestError):
+    """Accounts have no e-mail addresses here."""
+
+    code, status = "UnresolvableGrantByEmailAddress", 400
+    summary = "The email address you provided does not match any account on record."
+
+
 class AclNotSupported(RequestError):
     code, status = "AccessControlListNotSupported", 400
     summary = "The bucket does not allow ACLs."

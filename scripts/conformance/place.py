@@ -40,8 +40,10 @@ class Key:
     secret: str
 
 
+MAIN = Key(access="conformance-main", secret="the-main-secret-of-conformance")
 OTHER = Key(access="conformance-other", secret="the-other-secret-of-conformance")
-"""The second user's."""
+"""Two users, each an account of its own, who may do nothing in the other's buckets."""
+_USERS = {"main": MAIN, "other": OTHER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Site:
     authority: Path | None
     folder: Path
     root: Key
+    main: Key
     other: Key
 
     @property
@@ -76,14 +79,16 @@ def running(
         given: dict[str, object] = {
             "s3.users": [
                 {
-                    "name": "other",
-                    "access_key": OTHER.access,
-                    "secret_key_file": f"{folder}/other.secret",
+                    "name": name,
+                    "access_key": key.access,
+                    "secret_key_file": f"{folder}/{name}.secret",
                 }
+                for name, key in _USERS.items()
             ],
             **(settings or {}),
         }
-        _write_secret(folder / "other.secret", OTHER.secret)
+        for name, key in _USERS.items():
+            _write_secret(folder / f"{name}.secret", key.secret)
         authority = _certify(folder, given) if tls else None
         root = Key(access=ACCESS_KEY, secret=SECRET_KEY)
         with DaemonHarness(folder, mount=mount, settings=given) as harness:
@@ -94,6 +99,7 @@ def running(
                     authority=authority,
                     folder=folder,
                     root=root,
+                    main=MAIN,
                     other=OTHER,
                 )
                 assert harness.process is not None

@@ -120,6 +120,11 @@ POLICY = (
 )
 
 
+def written_back(acl):
+    """What was read of an ACL, as it is put."""
+    return {name: acl[name] for name in ("Owner", "Grants")}
+
+
 class Script:
     """Calls everything. Each `_part` uses buckets of its own."""
 
@@ -151,8 +156,8 @@ class Script:
         s3.list_buckets()
         s3.list_buckets(MaxBuckets=1, Prefix="model")
         s3.get_bucket_location(Bucket=bucket)
-        s3.get_bucket_acl(Bucket=bucket)
-        s3.put_bucket_acl(Bucket=bucket, ACL="private")
+        acl = s3.get_bucket_acl(Bucket=bucket)
+        s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=written_back(acl))
         s3.get_bucket_versioning(Bucket=bucket)
         for size in (0, 1, 2, 1000):
             for call in (s3.list_objects, s3.list_objects_v2, s3.list_object_versions):
@@ -282,8 +287,8 @@ class Script:
         self.refused(s3.head_object, Bucket=bucket, Key="none")
         self.refused(s3.get_object, Range="bytes=90-", **one)
         self.refused(s3.put_object, IfNoneMatch="*", **one)
-        s3.get_object_acl(**one)
-        s3.put_object_acl(ACL="private", **one)
+        acl = s3.get_object_acl(**one)
+        s3.put_object_acl(AccessControlPolicy=written_back(acl), **one)
         s3.put_object_tagging(Tagging={"TagSet": TAGS}, **one)
         s3.get_object_tagging(**one)
         s3.delete_object_tagging(**one)
@@ -302,8 +307,8 @@ class Script:
         s3.get_object(**one)
         s3.head_object(**one)
         s3.get_object_attributes(ObjectAttributes=ALL_ATTRIBUTES, **one)
-        s3.get_object_acl(**one)
-        s3.put_object_acl(ACL="private", **one)
+        acl = s3.get_object_acl(**one)
+        s3.put_object_acl(AccessControlPolicy=written_back(acl), **one)
         s3.put_object_tagging(Tagging={"TagSet": TAGS}, **one)
         s3.get_object_tagging(**one)
         s3.delete_object_tagging(**one)
