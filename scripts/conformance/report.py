@@ -147,9 +147,9 @@ def write_suite(runs: Sequence[Run]) -> list[str]:
     """Write the tables of `runs` into the document; what is wrong with the reasons."""
     reasons = read_reasons()
     chosen, faults = _assign(runs, reasons)
-    _replace("versions", _versions(runs))
-    _replace("counts", _counts(runs))
-    _replace("failures", _failures(runs, reasons, chosen))
+    replace("versions", _versions(runs))
+    replace("counts", _counts(runs))
+    replace("failures", _failures(runs, reasons, chosen))
     return faults
 
 
@@ -169,7 +169,7 @@ def write_clients(clients: Sequence[Client]) -> list[str]:
     failures = sorted({name for client in clients for name in client.failures})
     lines += ["", "What fails of minio-go's own tests:", ""] if failures else []
     lines += [f"- `{name}`: {' '.join(reasons.get(name, '?').split())}" for name in failures]
-    _replace("clients", "\n".join(lines) + "\n")
+    replace("clients", "\n".join(lines) + "\n")
     faults = [f"no reason: {name} of minio-go" for name in failures if name not in reasons]
     return faults + [
         f"a reason that nothing needs: {name}" for name in sorted(set(reasons) - set(failures))
@@ -185,7 +185,7 @@ def _told(client: Client | None) -> str:
     return client.outcome
 
 
-def _replace(name: str, content: str, path: Path = DOCUMENT) -> None:
+def replace(name: str, content: str, path: Path = DOCUMENT) -> None:
     """Write what stands between the markers of `name`."""
     text = path.read_text()
     head, tail = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
