@@ -33,6 +33,15 @@ _DOCUMENTS = Statement(
     ),
     "bucket",
 )
+_WITH_DOCUMENT = Statement(
+    select(bucket_config.c.bucket, bucket_config.c.document)
+    .where(bucket_config.c.name == bindparam("name"), bucket_config.c.bucket > bindparam("after"))
+    .order_by(bucket_config.c.bucket)
+    .limit(bindparam("limit")),
+    "name",
+    "after",
+    "limit",
+)
 _SET_DOCUMENT = insert_row(bucket_config, replace=True)
 _REMOVE_DOCUMENT = Statement(
     delete(bucket_config).where(
@@ -91,6 +100,11 @@ def set_versioning(tx: Tx, number: InodeId, versioning: str) -> None:
 def documents(tx: Tx, number: InodeId) -> dict[str, str]:
     """All documents of a bucket by the name of their subresource."""
     return {row[0]: row[1] for row in tx.all(_DOCUMENTS, number)}
+
+
+def with_document(tx: Tx, name: str, after: int, limit: int) -> list[tuple[InodeId, str]]:
+    """(bucket, document) of up to `limit` buckets behind `after` that have this document."""
+    return [(InodeId(row[0]), row[1]) for row in tx.all(_WITH_DOCUMENT, name, after, limit)]
 
 
 def set_document(tx: Tx, number: InodeId, name: str, document: str | None) -> None:

@@ -5,8 +5,13 @@ Concurrency: inside a transaction. Source: metadb.schema (M6).
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     LargeBinary,
+    Select,
     and_,
     bindparam,
     cast,
@@ -46,6 +51,7 @@ _NAMED = Statement(
     "bucket",
     "key",
 )
+_AT = Statement(select(version).where(version.c.sequence == bindparam("key")), "key")
 _REMOVE = Statement(delete(version).where(version.c.sequence == bindparam("key")), "key")
 _ANY = Statement(
     select(version.c.sequence)
@@ -131,6 +137,41 @@ def find(tx: Tx, bucket: InodeId, key: bytes, version_id: str | None) -> Version
     else:
         row = tx.one(_NAMED, version_id, bucket, key)
     return None if row is None else VersionRow._make(row)
+
+
+def at(tx: Tx, sequence: int) -> VersionRow | None:
+    """The row of a sequence number, or None."""
+    row = tx.one(_AT, sequence)
+    return None if row is None else VersionRow._make(row)
+
+
+def superseded(bucket: InodeId, before_ns: int) -> Select[Any]:
+    """For the scan lane: (sequence, id and stored_ns of the next newer one of the key) of versions.
+
+    Left out are those whose newer one was recorded at `before_ns` or later, or that have none and
+    were recorded then themselves. In order of keys, oldest first.
+    """
+    rows = (
+        select(
+            version.c.sequence,
+            version.c.key,
+            version.c.stored_ns,
+            _newer(version.c.version_id).label("newer_id"),
+            _newer(version.c.stored_ns).label("newer_ns"),
+        )
+        .where(version.c.bucket == bucket)
+        .subquery()
+    )
+    return (
+        select(rows.c.sequence, rows.c.newer_id, rows.c.newer_ns)
+        .where(func.coalesce(rows.c.newer_ns, rows.c.stored_ns) < before_ns)
+        .order_by(rows.c.key, rows.c.sequence)
+    )
+
+
+def _newer(column: Column[Any]) -> ColumnElement[Any]:
+    """A column of the next newer version of the same key."""
+    return func.lag(column).over(partition_by=version.c.key, order_by=version.c.sequence.desc())
 
 
 def remove(tx: Tx, sequence: int) -> None:

@@ -28,6 +28,7 @@ from store.types import Bucket, LockRule, Usage
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _SWEEP = 1000
+TRASH_DAYS_MAX = 36_500
 NO_DOCUMENTS: Mapping[str, str] = MappingProxyType({})
 # Below every letter of a bucket's name: behind `name` comes `name + _NEXT`.
 _NEXT = "\x01"
@@ -182,6 +183,8 @@ class Buckets:
         def change(tx: Tx, state: State, bucket: InodeId, now: Rules) -> None:
             if now.lock is not None and versioning != rules.ENABLED:
                 raise BucketLocked(name, "object lock needs versioning")
+            if rules.trash_days(now) is not None and versioning != rules.ENABLED:
+                raise BucketLocked(name, "its trash needs versioning")
             rules.set_versioning(tx, state, bucket, versioning)
 
         await self._change(name, change)
@@ -206,7 +209,7 @@ class Buckets:
 
     async def set_document(self, name: str, which: str, document: str | None) -> None:
         """Keep it; None removes it. Raises NoSuchBucket."""
-        assert which not in (rules.LOCK, rules.QUOTA), which
+        assert which not in (rules.LOCK, rules.QUOTA, rules.TRASH), which
 
         def change(tx: Tx, state: State, bucket: InodeId, now: Rules) -> None:
             rules.set_document(tx, state, bucket, which, document)
@@ -224,6 +227,20 @@ class Buckets:
 
         def change(tx: Tx, state: State, bucket: InodeId, now: Rules) -> None:
             rules.set_quota(tx, state, bucket, quota_bytes)
+
+        await self._change(name, change)
+
+    async def set_trash(self, name: str, days: int | None) -> None:
+        """Keep what is deleted or replaced for `days` days (versioning comes with it); None ends
+        that, and versioning stays. Raises NoSuchBucket, InvalidArgument.
+        """
+        if days is not None and not 1 <= days <= TRASH_DAYS_MAX:
+            raise InvalidArgument(days, f"trash is for 1 to {TRASH_DAYS_MAX} days")
+
+        def change(tx: Tx, state: State, bucket: InodeId, now: Rules) -> None:
+            if days is not None and now.versioning != rules.ENABLED:
+                rules.set_versioning(tx, state, bucket, rules.ENABLED)
+            rules.set_trash(tx, state, bucket, days)
 
         await self._change(name, change)
 
@@ -294,4 +311,5 @@ def _bucket(tx: Tx, state: State, row: BucketRow) -> Bucket:
         versioning=row.versioning,
         lock=asked.lock is not None,
         quota_bytes=asked.quota_bytes,
+        trash_days=rules.trash_days(asked),
     )

@@ -14,7 +14,7 @@ from metadb import buckets, inodes
 from metadb.engine import Engine
 from metadb.records import ROOT, InodeId
 from metadb.statements import Tx
-from store import permissions, reclaim, tree
+from store import permissions, reclaim, trash, tree
 from store.access.sealed import Keyring
 from store.buckets import Buckets
 from store.chunks.errors import BelowWriteQuorum
@@ -25,6 +25,7 @@ from store.identity.service import Identity
 from store.listing import Listing
 from store.objects import Objects
 from store.state import Readers, State, StoreConfig, now_ns
+from store.trash import Trash
 from store.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Namespace:
         self.objects = Objects(self._state)
         self.listing = Listing(self._state)
         self.uploads = Uploads(self._state)
+        self.trash = Trash(self._state)
         self.files = Files(self._state)
         self.identity = Identity(engine, keyring)
 
@@ -78,6 +80,7 @@ class Namespace:
         async with trio.open_nursery() as nursery:
             state.nursery = nursery
             nursery.start_soon(reclaim.run, state)
+            nursery.start_soon(trash.run, state)
             task_status.started()
 
     async def _sync_runs(self) -> None:

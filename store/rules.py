@@ -17,7 +17,7 @@ from store.state import Rules, State
 from store.types import LockRule
 
 OFF, ENABLED, SUSPENDED = "off", "enabled", "suspended"
-LOCK, QUOTA = "object-lock", "quota"
+LOCK, QUOTA, TRASH = "object-lock", "quota", "trash"
 NULL_VERSION = "null"
 _BUCKETS_KEPT = 10_000
 NO_RULES = Rules(OFF, None, None, {})
@@ -68,6 +68,17 @@ def set_lock(tx: Tx, state: State, bucket: InodeId, rule: LockRule) -> None:
 def set_quota(tx: Tx, state: State, bucket: InodeId, quota_bytes: int | None) -> None:
     """Bound what the bucket may hold; None for no bound."""
     set_document(tx, state, bucket, QUOTA, None if quota_bytes is None else str(quota_bytes))
+
+
+def set_trash(tx: Tx, state: State, bucket: InodeId, days: int | None) -> None:
+    """Keep what is deleted or replaced for so many days; None: as versioning has it."""
+    set_document(tx, state, bucket, TRASH, None if days is None else str(days))
+
+
+def trash_days(rules: Rules) -> int | None:
+    """How long the bucket keeps what is deleted or replaced; None where it has no trash."""
+    days = rules.documents.get(TRASH)
+    return None if days is None else int(days)
 
 
 def said(rules: Rules, version_id: str | None) -> str | None:

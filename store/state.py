@@ -156,6 +156,7 @@ class StoreConfig:
 
     uid, gid: owner of what S3 makes. file_mode, directory_mode: its permission bits.
     reclaim_interval_s: how long reclaim rests when there is nothing to give back.
+    trash_interval_s: how often buckets with trash are swept.
     """
 
     inline_max_bytes: int = 16 * 1024
@@ -164,6 +165,7 @@ class StoreConfig:
     file_mode: int = 0o644
     directory_mode: int = 0o755
     reclaim_interval_s: float = 1.0
+    trash_interval_s: float = 3600.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -217,6 +217,7 @@ class Bucket:
     """A bucket. id: inode number of its directory. versioning: 'off', 'enabled', 'suspended'.
 
     lock: whether object lock is on. quota_bytes: the most it may hold, None for no bound.
+    trash_days: how long what is deleted or replaced can be had back, None where it has no trash.
     """
 
     id: InodeId
@@ -226,6 +227,7 @@ class Bucket:
     versioning: str
     lock: bool = False
     quota_bytes: int | None = None
+    trash_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
