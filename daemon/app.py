@@ -33,18 +33,20 @@ from daemon.config import control_socket, master_key_file, root_key_file
 from daemon.console import create_console, serve_console
 from daemon.control import BUCKET, MOUNT, serve_control
 from daemon.drivetalk import DRIVE, DriveTalk
+from daemon.heldkeys import HeldKeys
+from daemon.identitydesk import IdentityDesk
+from daemon.identitytalk import IDENTITY, IdentityTalk
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
-from daemon.masterkey import MasterKeyError, MasterKeys, load_master_keys
+from daemon.masterkey import MasterKeyError, load_master_keys
 from daemon.mounting import Mount
 from daemon.notify import Notifier
 from daemon.report import MountReport, Phase, Report
-from daemon.rootkey import RootKey, RootKeyError, load_root_key
+from daemon.rootkey import RootKeyError, load_root_key
 from daemon.services import (
     OpenStore,
     bind_all,
     create_application,
-    fixed_credentials,
     opened_store,
     serving_s3,
     urls_of,
@@ -52,6 +54,7 @@ from daemon.services import (
 from daemon.settings import Settings
 from daemon.storereport import pool_report
 from daemon.userkeys import UserKeyError, load_users
+from daemon.undeletetalk import UNDELETE, UndeleteTalk
 from daemon.welcome import welcome_text
 from metadb.errors import PrimaryLost
 from s3api import http1
@@ -59,6 +62,8 @@ from s3api.credentials import Credential
 from s3api.face import accounts_by_owner
 from store.buckets import Buckets
 from store.chunks.buffers import tune_allocator
+from store.namespace import Namespace
+from store.trash import Trash
 
 __all__ = ["StartError", "serve_until_stopped"]
 
@@ -90,7 +95,8 @@ def serve_until_stopped(
             log.info("made the root key %s, kept in %s", key.access_key, key.file)
         if master.made:
             log.info("made the master key, kept in %s", master.file)
-        daemon = Daemon(settings, key, users, master, Notifier(environment), welcome)
+        keys = HeldKeys(key, users, master)
+        daemon = Daemon(settings, keys, users, Notifier(environment), welcome)
         try:
             trio.run(daemon.run)
         except BaseExceptionGroup as group:
@@ -108,17 +114,14 @@ class Daemon:
     def __init__(
         self,
         settings: Settings,
-        key: RootKey,
+        keys: HeldKeys,
         users: Sequence[Credential],
-        master: MasterKeys,
         notifier: Notifier,
         welcome: Callable[[str], None] | None,
     ) -> None:
         self._settings = settings
-        self._key = key
+        self._keys = keys
         self._users = users
-        self._master = master
-        self._fixed = fixed_credentials(key, users)
         self._notifier = notifier
         self._welcome = welcome
         self._stop = StopRequest()
@@ -172,10 +175,24 @@ class Daemon:
         try:
             buckets = BucketTalk(self._buckets, self._owners())
             drives = DriveTalk(lambda: self._store)
-            talks = {MOUNT: self._mount.talk, BUCKET: buckets.talk, DRIVE: drives.talk}
+            desk = IdentityDesk(self._namespace, [user.account for user in self._users], self._keys)
+            undelete = UndeleteTalk(self._trash)
+            talks = {
+                MOUNT: self._mount.talk,
+                BUCKET: buckets.talk,
+                DRIVE: drives.talk,
+                UNDELETE: undelete.talk,
+                IDENTITY: IdentityTalk(desk.answer).talk,
+            }
             await serve_control(path, self.report, talks)
         except OSError as error:
             raise StartError(f"{path}: can't be the control socket: {error.strerror}") from error
+
+    def _namespace(self) -> Namespace | None:
+        return None if self._store is None else self._store.namespace
+
+    def _trash(self) -> Trash | None:
+        return None if self._store is None else self._store.namespace.trash
 
     def _buckets(self) -> Buckets | None:
         return None if self._store is None else self._store.namespace.buckets
@@ -210,11 +227,11 @@ class Daemon:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as watch:
                 watch.start_soon(self._give_up_start, scope)
-                async with opened_store(settings, self._master.keyring) as store:
+                async with opened_store(settings, self._keys.master.keyring) as store:
                     self._store = store
                     async with self._mount.mounted(store.namespace):
                         application = create_application(
-                            settings.s3, self._fixed, self._users, store.namespace
+                            settings.s3, self._keys.fixed, self._users, store.namespace
                         )
                         async with serving_s3(application, listeners, settings, stop.hurry) as s3:
                             self._server = s3
@@ -241,7 +258,7 @@ class Daemon:
         log.info("ready: %s", line)
         self._notifier.ready(line)
         if self._welcome is not None:
-            self._welcome(welcome_text(report, self._key, self._settings.s3.region))
+            self._welcome(welcome_text(report, self._keys.root, self._settings.s3.region))
             self._welcome = None
 
     def _note_restart(self) -> None:

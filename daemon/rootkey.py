@@ -75,7 +75,7 @@ def load_root_key(path: Path, environment: Mapping[str, str]) -> RootKey:
         return RootKey(access_key=user, secret_key=password, file=None)
     if path.exists():
         return _read(path)
-    return _make(path)
+    return make_root_key(path)
 
 
 def check_key(access_key: str, secret_key: str, access_name: str, secret_name: str) -> None:
@@ -107,7 +107,8 @@ def _read(path: Path) -> RootKey:
     return RootKey(access_key=access_key, secret_key=secret_key, file=path)
 
 
-def _make(path: Path) -> RootKey:
+def make_root_key(path: Path) -> RootKey:
+    """A new key, in this file in the place of whatever was there. Raises RootKeyError."""
     access_key = "".join(secrets.choice(_ACCESS_LETTERS) for _ in range(ACCESS_KEY_LENGTH))
     secret_key = "".join(secrets.choice(_SECRET_LETTERS) for _ in range(SECRET_KEY_LENGTH))
     text = (

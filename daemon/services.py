@@ -22,7 +22,6 @@ from daemon.addresses import Address, parse_address
 from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.lifecycle import StartError
 from daemon.rejoin import take_drives_back
-from daemon.rootkey import RootKey
 from daemon.settings import S3Settings, Settings
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
 from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
@@ -136,12 +135,6 @@ async def serving_s3(
             server.stop()
             watch.start_soon(_cancel_when, hurry, serving.cancel_scope)
         watch.cancel_scope.cancel()
-
-
-def fixed_credentials(key: RootKey, users: Sequence[Credential]) -> MemoryCredentials:
-    """The keys that are not in the database: the root's, and those of the configured users."""
-    root = Credential(access_key=key.access_key, secret_key=key.secret_key)
-    return MemoryCredentials(root, *users)
 
 
 def create_application(
