@@ -41,6 +41,8 @@ _HINTS_MAX = 10_000
 _HISTORY_MAX = 20
 _SURVEY_EVERY_S = 600.0
 _AGAIN_AFTER_S = 2.0
+_GATHER_S = 0.05
+"""Drives rarely fail alone: what is heard together is looked at together."""
 _HISTORY = "heal_history"
 _DRAINING = "draining_drives"
 _USABLE = (DriveState.ONLINE, DriveState.FULL)
@@ -278,6 +280,7 @@ class Healer:
                 again_s = min(again_s, max(0.0, self._heals_at_s - trio.current_time()) + 0.01)
             with trio.move_on_after(again_s):
                 await self._wake.wait()
+                await trio.sleep(_GATHER_S)
 
     async def _round(self) -> bool:
         """Survey and heal; whether all was done that could be. Ends early when drives change."""

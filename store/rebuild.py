@@ -36,7 +36,10 @@ from store.state import Readers
 _PAGE_ROWS = 200
 _BATCH_BYTES = 8 << 20
 """Payload looked at in one call of a thread."""
-_BATCH_STRIPES = 128
+_BATCH_STRIPES = 32
+"""So that a drive that seeks for each of them, and serves others too, isn't taken for hung."""
+_LEFT_S = 2.0
+"""A read that began on a member that was left, in a segment without parity, is over by then."""
 _READERS_POLL_S = 0.05
 
 Stripe = tuple[Run, Window]
@@ -300,6 +303,8 @@ class Rebuilder:
         mark = self._readers.mark()
         while not self._readers.passed(mark):  # noqa: ASYNC110 (a poll costs less than waking)
             await trio.sleep(_READERS_POLL_S)
+        if any(left) and not after.m:
+            await trio.sleep(_LEFT_S)
         for drive in left:
             if drive is not None:
                 await self._members.unlink(drive, [after.id])

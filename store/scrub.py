@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _KEPT = "scrub"
 _LOOK_EVERY_S = 1.0
+_FIRST_AFTER_S = 60.0
+"""After a start there are more urgent things to read."""
 _AGAIN_AFTER_S = 5.0
 _TRIES = 3
 """A segment whose drives fail again and again is left to the next pass."""
@@ -117,6 +119,7 @@ class Scrubber:
         self._state: Literal["scrubbing", "resting", "waiting", "paused"] = "resting"
         self._hurried = False
         self._tries = 0
+        self._begin_s = trio.current_time()
         self._changed = trio.Event()
         self._pass_ended = trio.Event()
 
@@ -125,6 +128,7 @@ class Scrubber:
         kept = self._engine.read(rows.kept_text, _KEPT)
         if kept:
             self._kept = msgspec.json.decode(kept, type=_Kept)
+        self._begin_s = trio.current_time() + _FIRST_AFTER_S
         task_status.started()
         while True:
             self._changed = trio.Event()
@@ -177,9 +181,10 @@ class Scrubber:
 
     def _due_s(self) -> float:
         """Until the next pass begins."""
+        first_s = self._begin_s - trio.current_time()
         if self._kept.now.segment or self._kept.last is None:
-            return 0.0
-        return self._kept.last.began_s + self._config.pass_s - time.time()
+            return first_s
+        return max(first_s, self._kept.last.began_s + self._config.pass_s - time.time())
 
     async def _go_on(self) -> float:
         """Do what is to be done now; how long to rest then."""

@@ -138,7 +138,7 @@ class Members:
     ) -> Mended | None:
         """Look at `stripes` and write what is bad; None when a drive hung, which is fenced then."""
         job = MendJob(self._store, segment, stripes, seats, direct=direct)
-        (result,) = await fan_out([job.run_in_thread], self._config.io_deadline_s)
+        (result,) = await fan_out([job.run_in_thread], self._config.flush_deadline_s)
         if isinstance(result, Hung):
             job.abandoned = True
             if job.position is not None:
