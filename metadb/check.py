@@ -1,4 +1,4 @@
-"""Whether the tables keep their invariants: M1 to M7 of `metadb.schema`, each as queries.
+"""Whether the tables keep their invariants: M1 to M8 of `metadb.schema`, each as queries.
 
 For tests and for an operator's check: every query reads whole tables, so they run on the scan
 lane. A query's rows are violations; a sound database has none.
@@ -9,18 +9,44 @@ Concurrency: safe beside anything; each query sees a snapshot of its own.
 from __future__ import annotations
 
 import stat
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Select, and_, exists, func, literal, or_, select
 
-from metadb.engine import Engine
-from metadb.schema import dentry, extent, inline, inode, run, segment, usage, version
+from metadb.schema import (
+    dentry,
+    extent,
+    inline,
+    inode,
+    orphan,
+    part,
+    run,
+    segment,
+    usage,
+    version,
+)
+from metadb.statements import Row
 
 ROOT_INODE = 1
 _SEGMENT_SHIFT = 28
 _TYPE_BITS = 0o170000
+
+NAMES_OF_INODES = "M1 a dentry names an inode that exists"
+COUNTED_LINKS = "M1 nlink of a file counts its dentries"
+COUNTED_SUBDIRECTORIES = "M1 nlink of a directory is 2 and its child directories"
+RUNS_OF_EXTENTS = "M2 an extent lies within a run that exists"
+COUNTED_REFERENCES = "M2 refs of a run counts its extents"
+SEGMENTS_OF_RUNS = "M3 a run's segment exists"
+ONE_CONTENT = "M4 an inode is inline or has extents"
+APART_EXTENTS = "M5 extents of an inode don't overlap"
+INODES_OF_VERSIONS = "M6 a version's inode exists, has no name and no other version"
+ONE_VERSION = "M6 an inode is one version"
+OWN_VERSION_IDS = "M6 version ids of a key differ"
+COUNTED_USAGE = "M7 usage is the sum over a bucket's inodes"
+NAMED_INODES = "M8 an inode has a dentry, or is a version, a part or an orphan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +57,19 @@ class Violation:
     row: tuple[Any, ...]
 
 
-async def find_violations(engine: Engine, limit: int = 100) -> list[Violation]:
+class Scanning(Protocol):
+    """What asks a database: an `Engine`, or a copy of a stopped store."""
+
+    def scan(self, statement: Select[Any], page_rows: int = 500) -> AsyncIterator[list[Row]]:
+        """See `Engine.scan`."""
+        ...
+
+
+async def find_violations(database: Scanning, limit: int = 100) -> list[Violation]:
     """The first violations, at most `limit` of each query's."""
     found = []
     for invariant, statement in QUERIES:
-        async with aclosing(engine.scan(statement.limit(limit))) as pages:  # type: ignore[type-var]
+        async with aclosing(database.scan(statement.limit(limit))) as pages:  # type: ignore[type-var]
             async for page in pages:
                 found += [Violation(invariant=invariant, row=row) for row in page]
     return found
@@ -100,49 +134,58 @@ def _usage() -> Select[Any]:
     )
 
 
+def _unnamed() -> Select[Any]:
+    """Inodes that nothing names, and nothing will erase: (id, bucket)."""
+    namers = (dentry, version, part, orphan)
+    return select(inode.c.id, inode.c.bucket).where(
+        inode.c.id != ROOT_INODE, *(~exists().where(t.c.inode == inode.c.id) for t in namers)
+    )
+
+
 QUERIES: tuple[tuple[str, Select[Any]], ...] = (
     (
-        "M1 a dentry names an inode that exists",
+        NAMES_OF_INODES,
         select(dentry.c.parent, dentry.c.name, dentry.c.inode).where(
             ~exists().where(inode.c.id == dentry.c.inode)
         ),
     ),
-    ("M1 nlink of a file counts its dentries", _links()[0]),
-    ("M1 nlink of a directory is 2 and its child directories", _links()[1]),
+    (COUNTED_LINKS, _links()[0]),
+    (COUNTED_SUBDIRECTORIES, _links()[1]),
     (
-        "M2 an extent lies within a run that exists",
+        RUNS_OF_EXTENTS,
         select(extent.c.inode, extent.c.start, extent.c.run)
         .select_from(extent.outerjoin(run, run.c.id == extent.c.run))
         .where(or_(run.c.id.is_(None), extent.c.run_start + extent.c.size > run.c.size)),
     ),
-    ("M2 refs of a run counts its extents", _references()),
+    (COUNTED_REFERENCES, _references()),
     (
-        "M3 a run's segment exists",
+        SEGMENTS_OF_RUNS,
         select(run.c.id).where(~exists().where(segment.c.id == run.c.id.op(">>")(_SEGMENT_SHIFT))),
     ),
     (
-        "M4 an inode is inline or has extents",
+        ONE_CONTENT,
         select(inline.c.inode).where(exists().where(extent.c.inode == inline.c.inode)),
     ),
-    ("M5 extents of an inode don't overlap", _overlaps()),
+    (APART_EXTENTS, _overlaps()),
     (
-        "M6 a version's inode exists, has no name and no other version",
+        INODES_OF_VERSIONS,
         select(version.c.sequence, version.c.inode)
         .select_from(version.outerjoin(inode, inode.c.id == version.c.inode))
         .where(version.c.inode.is_not(None), or_(inode.c.id.is_(None), inode.c.nlink != 0)),
     ),
     (
-        "M6 an inode is one version",
+        ONE_VERSION,
         select(version.c.inode, func.count())
         .where(version.c.inode.is_not(None))
         .group_by(version.c.inode)
         .having(func.count() > 1),
     ),
     (
-        "M6 version ids of a key differ",
+        OWN_VERSION_IDS,
         select(version.c.bucket, version.c.key, version.c.version_id)
         .group_by(version.c.bucket, version.c.key, version.c.version_id)
         .having(func.count() > 1),
     ),
-    ("M7 usage is the sum over a bucket's inodes", _usage()),
+    (COUNTED_USAGE, _usage()),
+    (NAMED_INODES, _unnamed()),
 )

@@ -13,7 +13,8 @@ Invariants (metadb.check asks each of them as a query):
   M5 extents of an inode don't overlap; what none covers below inode.size is zeros;
   M6 a version's inode has no dentry and no other version; no two versions of a key, the current
      object among them, have the same version id;
-  M7 usage is the sum over a bucket's inodes.
+  M7 usage is the sum over a bucket's inodes;
+  M8 every inode but the root has a dentry, or is a version's, a part's or an orphan.
 """
 
 from __future__ import annotations

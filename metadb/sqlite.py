@@ -17,8 +17,8 @@ Concurrency: one trio loop; see `metadb.engine`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -35,6 +35,7 @@ from metadb.lazyscan import LazyScanLane, open_lazy_scan_lane
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS, Copy
 from metadb.primary import Primary
 from metadb.recovery import Choice, CopyPlace, State, boot_id, choose
+from metadb.snapshot import Snapshot, connect_reading
 from metadb.statements import Row, Tx
 from metadb.upkeep import MetadbConfig, Upkeep, long_log_frames
 
@@ -62,6 +63,7 @@ class SqliteEngine:
         self._flusher = flusher
         self._upkeep = upkeep
         self._scan = scan
+        self._snapshots: set[Snapshot] = set()
 
     @property
     def primary_drive(self) -> str:
@@ -120,6 +122,25 @@ class SqliteEngine:
         """See `Engine.scan`."""
         self._groups.commit()
         return self._scan.pages(statement, page_rows)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """All pages as of now, for a backup. The log grows while this is entered."""
+        primary = self._primary
+        self._groups.commit()
+        connection = connect_reading(primary.path.parent)
+        snapshot = Snapshot(connection, primary.database_fd, primary.log_fd, primary.index.frames())
+        self._snapshots.add(snapshot)
+        try:
+            yield snapshot
+        finally:
+            self._snapshots.discard(snapshot)
+            snapshot.end()
+
+    def end_snapshots(self) -> None:
+        """The files are about to be closed: whoever still reads one gets SnapshotEnded."""
+        for snapshot in self._snapshots:
+            snapshot.end()
 
     async def checkpoint(self) -> bool:
         """Restart the log now; False when a reader is in the way. `run` does it by itself."""
@@ -220,7 +241,11 @@ async def open_engine(
         await _disown_others(flusher, places)
         opened = True
         async with open_lazy_scan_lane(primary.path) as scan:
-            yield SqliteEngine(primary, flusher, upkeep, scan)
+            engine = SqliteEngine(primary, flusher, upkeep, scan)
+            try:
+                yield engine
+            finally:
+                engine.end_snapshots()
     finally:
         with trio.CancelScope(shield=True):
             await _stop(primary, flusher, upkeep, clean=opened)

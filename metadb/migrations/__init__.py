@@ -18,7 +18,7 @@ NEWEST = "0003"
 
 def upgrade(connection: sqlite3.Connection) -> None:
     """Bring the database up to the newest revision, all or nothing. Raises SchemaTooNew."""
-    revision = _revision(connection)
+    revision = revision_of(connection)
     if revision != NEWEST:
         # Alembic takes a good part of the daemon's start to import, and is rarely needed.
         from metadb.migrations.apply import apply_missing
@@ -26,7 +26,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
         apply_missing(connection, revision)
 
 
-def _revision(connection: sqlite3.Connection) -> str | None:
+def revision_of(connection: sqlite3.Connection) -> str | None:
     """What Alembic noted in the database, None for an empty one."""
     table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'alembic_version'"
     if connection.execute(table).fetchone() is None:

@@ -33,6 +33,7 @@ def sound(tx: Tx) -> None:
     add(tx, schema.inode, id=3, mode=_FILE, nlink=2, size=30)
     add(tx, schema.inode, id=4, mode=_FILE, nlink=1, size=1)
     add(tx, schema.inode, id=5, mode=_FILE, nlink=0)
+    add(tx, schema.orphan, inode=5)
     add(tx, schema.dentry, parent=1, name=b"b/", inode=2)
     add(tx, schema.dentry, parent=2, name=b"f", inode=3)
     add(tx, schema.dentry, parent=2, name=b"g", inode=3)
@@ -83,6 +84,9 @@ BREAKS = {
     ],
     "M7 usage is the sum over a bucket's inodes": [
         (schema.usage, {"bucket": 2, "size": 5, "inodes": 1})
+    ],
+    "M8 an inode has a dentry, or is a version, a part or an orphan": [
+        (schema.inode, {"id": 9, "mode": _FILE})
     ],
 }
 
