@@ -1,8 +1,9 @@
 """Every operation as one request, with exactly the grants that it needs.
 
 `calls_of` is total over `router.OPERATIONS` by construction: what it lacks is a KeyError. In a
-target and in grants, {b} stands for the bucket, {v} for the id of k's version, {u} for the id of an
-upload. The bucket has the objects `k` (tagged) and `locked`, keeps versions, and has object lock.
+target, {b} stands for the bucket, {v} for the id of k's version, {u} for the id of an upload, {p}
+for the prefix that all of it is under. The bucket has the object `k` (tagged), keeps versions, and
+has object lock.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ _BODIES = {
     "PutBucketNotificationConfiguration": "<NotificationConfiguration/>",
     "PutBucketPolicy": _POLICY,
     "PutPublicAccessBlock": "<PublicAccessBlockConfiguration/>",
-    "DeleteObjects": "<Delete><Object><Key>k</Key></Object></Delete>",
+    "DeleteObjects": "<Delete><Object><Key>{p}k</Key></Object></Delete>",
     "PutObject": "x",
     "PutObjectAcl": "<AccessControlPolicy></AccessControlPolicy>",
     "PutObjectTagging": _TAGS,
@@ -93,11 +94,11 @@ _QUERIES = {
     "ListObjectsV2": "list-type=2",
     "GetBucketAnalyticsConfiguration": "analytics&id=x",
 }
-_SOURCE = {"x-amz-copy-source": "/{b}/k"}
+_SOURCE = {"x-amz-copy-source": "/{b}/{p}k"}
 _HEADERS = {
     "CopyObject": {**_SOURCE, "x-amz-tagging-directive": "REPLACE"},
     "UploadPartCopy": _SOURCE,
-    "RenameObject": {"x-amz-rename-source": "/{b}/k"},
+    "RenameObject": {"x-amz-rename-source": "/{b}/{p}k"},
     "GetObjectAttributes": {"x-amz-object-attributes": "ETag"},
 }
 # What an operation asks for beside its own action.
@@ -125,7 +126,7 @@ TRIED = frozenset((200, 204, 404, 409))
 
 def _form(key: str) -> str:
     return (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="key"\r\n\r\n{key}\r\n'
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="key"\r\n\r\n{{p}}{key}\r\n'
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nx\r\n'
         f"--{BOUNDARY}--\r\n"
     )
@@ -135,7 +136,7 @@ def call_of(method: str, subresource: str, name: str, action: str) -> Call:
     """The call of one row of the table."""
     on = ACTIONS[action].on
     key = _KEYS.get(name, "k") if on is On.OBJECT else ""
-    path = "/" if on is On.ACCOUNT else "/{b}" + (f"/{key}" if key else "")
+    path = "/" if on is On.ACCOUNT else "/{b}" + (f"/{{p}}{key}" if key else "")
     if name in ("PostObject", "DeleteObjects"):
         path = "/{b}"
     if name == "CreateBucket":
@@ -146,8 +147,6 @@ def call_of(method: str, subresource: str, name: str, action: str) -> Call:
     if name == "PostObject":
         body = _form(key)
         headers["content-type"] = f"multipart/form-data; boundary={BOUNDARY}"
-    if name in ("DeleteObjects", "PutObjectRetention", "PutObjectLegalHold", "PutBucketCors"):
-        headers["content-md5"] = base64.b64encode(hashlib.md5(body.encode()).digest()).decode()
     return Call(
         method=method,
         target=path + (f"?{query}" if query else ""),
@@ -209,42 +208,38 @@ def policy_of(bucket: str, grants: Any, *, principal: Any = None, **more: Any) -
 class World:
     """A bucket of alice, made anew, in which calls are tried."""
 
-    def __init__(self, endpoint: Endpoint, *, prefix: str = "") -> None:
+    def __init__(self, endpoint: Endpoint, *prefixes: str) -> None:
+        """prefixes: all is there below each; by default at the top."""
         self.endpoint = endpoint
         self.bucket = f"allowed-{next(_buckets)}"
-        self.prefix = prefix
-        self.upload = ""
-        self.version = ""
-        documents = {BLOCK: REMOVED}
+        self.uploads: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
         self.do(
             endpoint.namespace.buckets.create,
             self.bucket,
             ALICE.account.owner,
             lock=True,
-            documents=documents,
+            documents={BLOCK: REMOVED},
         )
-        for key in ("k", "locked"):
-            self._made(key)
-        made = self.send(
-            Call(method="POST", target=f"/{{b}}/{prefix}upload?uploads", grants=()), ALICE
-        )
-        self.upload = made.body.partition(b"<UploadId>")[2].partition(b"<")[0].decode()
-        part = Call(
-            method="PUT",
-            target=f"/{{b}}/{prefix}upload?{_QUERIES['UploadPart']}",
-            grants=(),
-            body="x",
-        )
-        assert self.send(part, ALICE).status == 200
+        for prefix in prefixes or ("",):
+            made = self._made("PUT", "k", prefix)
+            self.versions[prefix] = made.headers["x-amz-version-id"]
+            begun = self._made("POST", "upload?uploads", prefix).body
+            upload = begun.partition(b"<UploadId>")[2].partition(b"<")[0].decode()
+            self.uploads[prefix] = upload
+            self._made("PUT", f"upload?{_QUERIES['UploadPart']}", prefix)
 
-    def _made(self, key: str) -> None:
-        tagged = {"x-amz-tagging": "t=1"}
+    def _made(self, method: str, target: str, prefix: str) -> Answer:
         call = Call(
-            method="PUT", target=f"/{{b}}/{self.prefix}{key}", grants=(), headers=tagged, body="x"
+            method=method,
+            target="/{b}/{p}" + target,
+            grants=(),
+            headers={"x-amz-tagging": "t=1"} if target == "k" else {},
+            body="x" if method == "PUT" else "",
         )
-        answer = self.send(call, ALICE)
+        answer = self.send(call, ALICE, prefix=prefix)
         assert answer.status == 200, answer
-        self.version = self.version or answer.headers["x-amz-version-id"]
+        return answer
 
     def do(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Run it on the server's own thread."""
@@ -274,23 +269,29 @@ class World:
 
         return self.do(look)
 
-    def send(self, call: Call, who: Credential | None, kind: str = "header") -> Answer:
+    def send(
+        self, call: Call, who: Credential | None, kind: str = "header", *, prefix: str = ""
+    ) -> Answer:
         """The answer to the call, signed by `who` as `kind` says."""
-        return exchange(self.endpoint, self.request(call, who, kind))
+        return exchange(self.endpoint, self.request(call, who, kind, prefix))
 
-    def fill(self, text: str) -> str:
+    def fill(self, text: str, prefix: str) -> str:
         """With the names of this world."""
-        names = (("{b}", self.bucket), ("{v}", self.version), ("{u}", self.upload))
-        for mark, name in names:
+        for mark, name in (
+            ("{b}", self.bucket),
+            ("{v}", self.versions.get(prefix, "")),
+            ("{u}", self.uploads.get(prefix, "")),
+            ("{p}", prefix),
+        ):
             text = text.replace(mark, name)
         return text
 
-    def request(self, call: Call, who: Credential | None, kind: str) -> bytes:
+    def request(self, call: Call, who: Credential | None, kind: str, prefix: str) -> bytes:
         """Its bytes."""
-        target = self.fill(call.target)
-        body = self.fill(call.body).encode()
+        target = self.fill(call.target, prefix)
+        body = self.fill(call.body, prefix).encode()
         pairs = [(b"host", f"127.0.0.1:{self.endpoint.port}".encode())]
-        pairs += [(k.encode(), self.fill(v).encode()) for k, v in call.headers.items()]
+        pairs += [(k.encode(), self.fill(v, prefix).encode()) for k, v in call.headers.items()]
         if who is not None:
             target, pairs, body = signed(call.method, target, pairs, body, who, kind)
         if body or call.method in ("PUT", "POST"):
