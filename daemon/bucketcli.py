@@ -1,4 +1,4 @@
-"""`twofold bucket`: list, usage, quota. The running daemon does it, asked over its control socket.
+"""`twofold bucket`: list, usage, quota, trash. The running daemon does it, over its control socket.
 
 Sizes are given in bytes or with a unit (10GB, 10GiB, 10g: powers of 1000 and, with an i, of 1024).
 """
@@ -20,7 +20,7 @@ SocketOption = Annotated[Path | None, Parameter(negative="")]
 JsonOption = Annotated[bool, Parameter(negative="")]
 T = TypeVar("T")
 
-NO_QUOTA = "none"
+NONE = "none"
 _POWERS = "kmgtpe"
 _parse_size = re.compile(r"(\d{1,19})(?:\.(\d{1,9}))?\s*([kmgtpe]?)(i?)b?", re.IGNORECASE).fullmatch
 
@@ -100,10 +100,48 @@ def quota(
     """
     question = Question(verb="show", bucket=name)
     if size:
-        quota_bytes = None if size.lower() == NO_QUOTA else parse_size(size)
-        if quota_bytes is None and size.lower() != NO_QUOTA:
+        quota_bytes = None if size.lower() == NONE else parse_size(size)
+        if quota_bytes is None and size.lower() != NONE:
             fail(EXIT_USAGE, f"{size} is no size: write it as 500000000, 500MB, 10GiB or none")
         question = Question(verb="quota", bucket=name, quota_bytes=quota_bytes)
+    _show(_with_daemon(config, socket, lambda ask: ask(question)), json=json)
+
+
+@app.command
+def trash(
+    name: str,
+    days: Annotated[str, Parameter(show_default=False)] = "",
+    /,
+    *,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+) -> None:
+    """Set for how long what is deleted or replaced in a bucket can be had back, or show it.
+
+    From then on the bucket keeps versions, which count for its quota until they are removed.
+    See twofold undelete.
+
+    Parameters
+    ----------
+    name:
+        The bucket.
+    days:
+        A number of days; none for no trash: versions then stay until somebody removes them. If not
+        given, nothing is changed.
+    json:
+        Print it as JSON, for programs.
+    config:
+        The daemon's configuration file, which tells where to ask.
+    socket:
+        The daemon's control socket, if it is elsewhere.
+    """
+    question = Question(verb="show", bucket=name)
+    if days:
+        if days.lower() != NONE and not re.fullmatch(r"[0-9]{1,9}", days):
+            fail(EXIT_USAGE, f"{days} is no number of days, and not none")
+        trash_days = None if days.lower() == NONE else int(days)
+        question = Question(verb="trash", bucket=name, trash_days=trash_days)
     _show(_with_daemon(config, socket, lambda ask: ask(question)), json=json)
 
 
@@ -150,14 +188,15 @@ def _show(buckets: Sequence[BucketReport], *, json: bool) -> None:
 
         print(msgspec.json.format(msgspec.json.encode(list(buckets)), indent=2).decode())
         return
-    rows = [("BUCKET", "OWNER", "USED", "QUOTA", "INODES", "VERSIONS")]
+    rows = [("BUCKET", "OWNER", "USED", "QUOTA", "INODES", "VERSIONS", "TRASH")]
     for each in buckets:
-        bound = NO_QUOTA if each.quota_bytes is None else f"{each.quota_bytes:,}"
+        bound = NONE if each.quota_bytes is None else f"{each.quota_bytes:,}"
         lock = ", locked" if each.object_lock else ""
         used = f"{each.used_bytes:,}"
         owner = each.owner if len(each.owner) < 64 else each.owner[:12] + "..."
         versions = each.versioning + lock
-        rows.append((each.name, owner, used, bound, f"{each.inodes:,}", versions))
+        days = NONE if each.trash_days is None else f"{each.trash_days} d"
+        rows.append((each.name, owner, used, bound, f"{each.inodes:,}", versions, days))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [

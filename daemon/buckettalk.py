@@ -46,12 +46,13 @@ class Ready(Struct, frozen=True):
 class Question(Struct, frozen=True, kw_only=True):
     """list: a page of the buckets behind `bucket`. show: one bucket. quota: set it, None for none.
 
-    All are answered with how the buckets are then.
+    trash: set its days, None for none. All are answered with how the buckets are then.
     """
 
-    verb: Literal["list", "show", "quota"]
+    verb: Literal["list", "show", "quota", "trash"]
     bucket: str = ""
     quota_bytes: int | None = None
+    trash_days: int | None = None
 
 
 class BucketReport(Struct, frozen=True, kw_only=True):
@@ -68,6 +69,7 @@ class BucketReport(Struct, frozen=True, kw_only=True):
     used_bytes: int
     inodes: int
     quota_bytes: int | None
+    trash_days: int | None = None
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -109,7 +111,7 @@ class BucketTalk:
     async def _answer(self, line: bytes) -> Answer:
         try:
             question = msgspec.json.decode(line, type=Question)
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             return Answer(error="the daemon is of another version and does not know this question")
         buckets = self._buckets()
         if buckets is None:
@@ -120,6 +122,8 @@ class BucketTalk:
                 return Answer(buckets=tuple(self._report(buckets, each) for each in found))
             if question.verb == "quota":
                 await buckets.set_quota(question.bucket, question.quota_bytes)
+            if question.verb == "trash":
+                await buckets.set_trash(question.bucket, question.trash_days)
             return Answer(buckets=(self._report(buckets, buckets.get(question.bucket)),))
         except NoSuchBucket:
             return Answer(error=f"there is no bucket {question.bucket}")
@@ -138,6 +142,7 @@ class BucketTalk:
             used_bytes=usage.bytes,
             inodes=usage.inodes,
             quota_bytes=bucket.quota_bytes,
+            trash_days=bucket.trash_days,
         )
 
 

@@ -77,6 +77,10 @@ class Trash:
         await trio.lowlevel.checkpoint()
         return self._state.engine.read(_lost, bucket, prefix, after, limit)
 
+    def check(self, bucket: str) -> None:
+        """Raises NoSuchBucket."""
+        self._state.engine.read(tree.bucket_id, bucket)
+
     async def restore(self, bucket: str, key: str, version: str | None = None) -> str:
         """Have content back; its version id. version: None for what was deleted last.
 
