@@ -53,8 +53,8 @@ from daemon.services import (
 )
 from daemon.settings import Settings
 from daemon.storereport import pool_report
-from daemon.userkeys import UserKeyError, load_users
 from daemon.undeletetalk import UNDELETE, UndeleteTalk
+from daemon.userkeys import UserKeyError, load_users
 from daemon.welcome import welcome_text
 from metadb.errors import PrimaryLost
 from s3api import http1
