@@ -57,8 +57,6 @@ for _name, _help in (
 
 app.command("daemon.undeletecli:undelete", name="undelete", help="Have deleted files back.")
 
-app.command("daemon.undeletecli:undelete", name="undelete", help="Have deleted files back.")
-
 ConfigOption = Annotated[Path | None, Parameter(name="--config", negative="")]
 _OVERRIDES = Group("Instead of what the configuration says", sort_key=1)
 
