@@ -47,12 +47,16 @@ class UserSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A user beside the root: an account with buckets of its own. name: what its id is made of.
 
     secret_key, or secret_key_file: a file of mode 0600 with the secret and nothing else.
+    uid, gid, umask: whose on the mount is what the user stores, and its mode; None for the default.
     """
 
     name: Name
     access_key: Name
     secret_key: str = ""
     secret_key_file: str = ""
+    uid: Annotated[int, Meta(ge=0, lt=2**32 - 1)] | None = None
+    gid: Annotated[int, Meta(ge=0, lt=2**32 - 1)] | None = None
+    umask: Annotated[int, Meta(ge=0, le=0o777)] | None = None
 
 
 class HealSettings(Struct, frozen=True, kw_only=True):

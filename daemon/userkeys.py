@@ -4,6 +4,9 @@
     name = "alice"
     access_key = "alice-key"
     secret_key_file = "/etc/twofold/alice.secret"
+    uid = 1000
+    gid = 1000
+    umask = 0o027
 
 An account's id comes from the user's name, so keys can be changed and what it owns stays its own.
 """
@@ -40,7 +43,12 @@ def _load(user: UserSettings, root: RootKey) -> Credential:
     except RootKeyError as error:
         raise UserKeyError(str(error)) from None
     return Credential(
-        access_key=user.access_key, secret_key=secret_key, account=user_account(user.name)
+        access_key=user.access_key,
+        secret_key=secret_key,
+        account=user_account(user.name),
+        uid=user.uid,
+        gid=user.gid,
+        umask=user.umask,
     )
 
 

@@ -89,7 +89,7 @@ async def create_bucket(face: Face, request: Request) -> Response:
     documents = _first_documents(face, request)
     try:
         await face.namespace.buckets.create(
-            request.bucket, request.owner, lock=lock, documents=documents
+            request.bucket, request.owner, lock=lock, documents=documents, maker=request.auth.maker
         )
     except BucketExists:
         bucket = face.namespace.buckets.get(request.bucket)

@@ -27,6 +27,7 @@ from s3api.refusals import (
     UnsupportedSignature,
 )
 from store.access.evaluate import ANONYMOUS_ACCESS, Access
+from store.types import STORE, Maker
 
 EXPIRES_MAX_S = 7 * 24 * 3600
 
@@ -65,16 +66,17 @@ _NAMED_MODES = {mode.value.encode(): mode for mode in PayloadMode if mode is not
 class AuthContext:
     """Who signed a request, and what its body must prove.
 
-    access_key: "" for an anonymous request. account: whom the key acts for. access, facts: as in
-    `Credential`. payload_sha256: 64 lower-case hex digits if payload_mode is HASHED. signing_key,
-    seed_signature, timestamp ("20260131T235959Z") and scope ("20260131/region/s3/aws4_request")
-    continue into chunk signatures. signed_headers: lower-case.
+    access_key: "" for an anonymous request. account: whom the key acts for. access, facts, maker:
+    as in `Credential`. payload_sha256: 64 lower-case hex digits if payload_mode is HASHED.
+    signing_key, seed_signature, timestamp ("20260131T235959Z") and scope
+    ("20260131/region/s3/aws4_request") continue into chunk signatures. signed_headers: lower-case.
     """
 
     access_key: str
     account: Account = ANYONE
     access: Access = ANONYMOUS_ACCESS
     facts: Facts = field(default_factory=lambda: NO_FACTS)
+    maker: Maker = STORE
     presigned: bool = False
     payload_mode: PayloadMode = PayloadMode.UNSIGNED
     payload_sha256: str = ""

@@ -74,6 +74,7 @@ async def complete_upload(face: Face, request: Request) -> Response:
             precondition=precondition,
             checksums=values,
             checksum_type=checksum_type,
+            maker=request.auth.maker,
         )
     return xml_response(
         "CompleteMultipartUploadResult",

@@ -26,6 +26,7 @@ from store.access.patterns import Values
 from store.identity.callers import Caller
 from store.identity.names import account_number, root_principal
 from store.identity.service import Identity
+from store.types import STORE, Maker
 
 Facts = Mapping[str, Values]
 NO_FACTS: Facts = {}
@@ -89,6 +90,13 @@ class Credential:
     uid: int | None = None
     gid: int | None = None
     umask: int | None = None
+
+    @property
+    def maker(self) -> Maker:
+        """Who owns on the mount what is stored with it."""
+        if self.uid is None and self.gid is None and self.umask is None:
+            return STORE
+        return Maker(self.uid, self.gid, self.umask)
 
     def __post_init__(self) -> None:
         if self.access is ANONYMOUS_ACCESS:

@@ -95,7 +95,7 @@ async def post_object(face: Face, request: Request) -> Response:
         key,
         PayloadBody(payload, face.digest_limiter),
         meta,
-        owner=request.owner,
+        maker=request.auth.maker,
     )
     return _response(face, request, fields, stat)
 

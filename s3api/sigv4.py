@@ -169,6 +169,7 @@ class Verifier:
             account=credential.account,
             access=credential.access,
             facts=credential.facts,
+            maker=credential.maker,
             timestamp=claim.timestamp,
             scope=claim.scope,
             seed_signature=signature,
@@ -199,6 +200,7 @@ class Verifier:
             account=credential.account,
             access=credential.access,
             facts=credential.facts,
+            maker=credential.maker,
         )
 
     def _check_scope(self, claim: Claim, malformed: Malformed) -> Credential:
@@ -249,6 +251,7 @@ class Verifier:
             account=credential.account,
             access=credential.access,
             facts=credential.facts,
+            maker=credential.maker,
             presigned=claim.expires_s > 0,
             payload_mode=mode,
             payload_sha256=payload_sha256,
@@ -286,6 +289,7 @@ class Verifier:
             account=credential.account,
             access=credential.access,
             facts=credential.facts,
+            maker=credential.maker,
             presigned=claim.expires_s > 0,
             payload_mode=mode,
             payload_sha256=payload_sha256,

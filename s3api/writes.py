@@ -40,7 +40,7 @@ async def put_object(face: Face, request: Request) -> Response:
     authorize_tags(face, request)
     body = open_body(request, face.digest_limiter)
     stat = await face.namespace.objects.put(
-        request.bucket, request.key, body, meta, precondition=precondition, owner=request.owner
+        request.bucket, request.key, body, meta, precondition=precondition, maker=request.auth.maker
     )
     headers = [(b"etag", quoted_etag(stat))]
     if stat.version_id is not None:
@@ -106,7 +106,7 @@ async def copy_object(face: Face, request: Request) -> Response:
         source_etag=stat.etag,
         checksums=checksums,
         source_version=source.version_id,
-        owner=request.owner,
+        maker=request.auth.maker,
     )
     parts = [
         xml.element("LastModified", xml.timestamp(made.modified_ns)),

@@ -23,7 +23,7 @@ from store.errors import (
 )
 from store.state import Rules, State, now_ns
 from store.translate import translated
-from store.types import Bucket, LockRule, Usage
+from store.types import STORE, Bucket, LockRule, Maker, Usage
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
@@ -59,13 +59,24 @@ def create_bucket(
     uid: int | None = None,
     gid: int | None = None,
     umask: int = 0,
+    maker: Maker = STORE,
 ) -> Bucket:
     """Inside a transaction. Raises InvalidBucketName, BucketExists."""
     check_bucket_name(name)
     if buckets.by_name(tx, name) is not None:
         raise BucketExists(name)
     row = tree.make_directory(
-        tx, state, ROOT, name.encode(), InodeId(0), now, mode=mode, uid=uid, gid=gid, umask=umask
+        tx,
+        state,
+        ROOT,
+        name.encode(),
+        InodeId(0),
+        now,
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        umask=umask,
+        maker=maker,
     )
     buckets.insert(tx, BucketRow(row.id, name, now, owner, "off"))
     tree.note(tx, "bucket+", row.id, tree.Place(ROOT, name.encode()), row.id, now)
@@ -131,6 +142,7 @@ class Buckets:
         *,
         lock: bool = False,
         documents: Mapping[str, str] = NO_DOCUMENTS,
+        maker: Maker = STORE,
     ) -> Bucket:
         """lock: with object lock and versioning. documents: as `set_document` would keep them.
 
@@ -139,7 +151,7 @@ class Buckets:
         state = self._state
 
         def make(tx: Tx) -> Bucket:
-            made = create_bucket(tx, state, name, owner, now_ns())
+            made = create_bucket(tx, state, name, owner, now_ns(), maker=maker)
             if lock:
                 rules.set_versioning(tx, state, made.id, rules.ENABLED)
                 rules.set_lock(tx, state, made.id, LockRule())

@@ -19,7 +19,16 @@ from store.resolve import visible
 from store.rules import OFF, rules_of, said
 from store.state import State, now_ns
 from store.told import Told, nothing
-from store.types import ANY, ObjectMeta, ObjectStat, Precondition, decode_meta, encode_meta
+from store.types import (
+    ANY,
+    STORE,
+    Maker,
+    ObjectMeta,
+    ObjectStat,
+    Precondition,
+    decode_meta,
+    encode_meta,
+)
 
 
 class Found(NamedTuple):
@@ -51,8 +60,11 @@ def publish(
     row: InodeRow,
     precondition: Precondition,
     what: str,
+    maker: Maker = STORE,
 ) -> Told:
     """Make `key` mean the new inode `row`; the caller gives it its content.
+
+    maker: of the directories on the way to it.
 
     Raises KeyTooLong, what `conditions.check` raises, and NotRegular where a FIFO, socket or
     device stands (R12).
@@ -63,7 +75,7 @@ def publish(
     rules = rules_of(tx, state, bucket)
     if precondition is not ANY:
         check(precondition, key, visible(tx, bucket, components))
-    place, made = tree.make_place(tx, state, bucket, components, now)
+    place, made = tree.make_place(tx, state, bucket, components, now, maker)
     row = inheritance.born_by_s3(tx, state, place.parent, row)
     old = dentries.stat(tx, place.parent, place.name)
     if old is not None and "*" in precondition.if_none_match:
@@ -87,7 +99,12 @@ def publish(
 
 
 def new_object(
-    tx: Tx, state: State, bucket: InodeId, number: InodeId, meta: ObjectMeta
+    tx: Tx,
+    state: State,
+    bucket: InodeId,
+    number: InodeId,
+    meta: ObjectMeta,
+    maker: Maker = STORE,
 ) -> InodeRow:
     """The row of an object about to be published: its version id, retention and owner.
 
@@ -96,7 +113,7 @@ def new_object(
     now = now_ns()
     rules = rules_of(tx, state, bucket)
     mode = stat.S_IFREG | state.config.file_mode
-    return tree.new_inode(state, number, bucket, now, mode)._replace(
+    return tree.made_by(tree.new_inode(state, number, bucket, now, mode), maker)._replace(
         content_version=1,
         version_id=versions.new_id(rules, now),
         meta=encode_meta(locks.retained(rules, meta, now)),

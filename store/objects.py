@@ -34,9 +34,11 @@ from store.told import Told, nothing
 from store.translate import translated
 from store.types import (
     ANY,
+    STORE,
     Body,
     Deletion,
     Doomed,
+    Maker,
     ObjectMeta,
     ObjectStat,
     Precondition,
@@ -62,9 +64,9 @@ class Objects:
         meta: ObjectMeta,
         *,
         precondition: Precondition = ANY,
-        owner: str = "",
+        maker: Maker = STORE,
     ) -> ObjectStat:
-        """Receive `body` and publish it under `key`. owner: access key, kept for notifications.
+        """Receive `body` and publish it under `key`.
 
         The bucket's default retention is given to it unless `meta` has its own.
         Raises NoSuchBucket, InvalidKey, KeyTooLong, PreconditionFailed, NoSuchKey (If-Match),
@@ -83,7 +85,7 @@ class Objects:
             meta = replace(meta, checksums={**meta.checksums, **written.digests.checksums})
         with translated(key):
             found, told = state.engine.transact(
-                _put, state, inode, bucket, key, written, meta, precondition
+                _put, state, inode, bucket, key, written, meta, precondition, maker
             )
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
@@ -113,7 +115,7 @@ class Objects:
         source_version: str | None = None,
         checksums: dict[str, str] | None = None,
         precondition: Precondition = ANY,
-        owner: str = "",
+        maker: Maker = STORE,
     ) -> ObjectStat:
         """Publish the source's bytes under the target, by reference: no byte moves.
 
@@ -127,7 +129,7 @@ class Objects:
             old = find(tx, state, *source, source_version).row
             if old.etag != source_etag:
                 raise PreconditionFailed(source[1], "x-amz-copy-source-if-match")
-            return _copy(tx, state, old, target, _copied(old, meta, checksums), precondition)
+            return _copy(tx, state, old, target, _copied(old, meta, checksums), precondition, maker)
 
         with translated(target[1]):
             found, told = state.engine.transact(publish_copy)
@@ -297,12 +299,13 @@ def _put(
     written: Written,
     meta: ObjectMeta,
     precondition: Precondition,
+    maker: Maker,
 ) -> tuple[Found, Told]:
     number = tree.bucket_id(tx, bucket)
-    row = new_object(tx, state, number, inode, meta)._replace(
+    row = new_object(tx, state, number, inode, meta, maker)._replace(
         size=written.size, etag=written.digests.md5
     )
-    told = publish(tx, state, number, key, row, precondition, "put")
+    told = publish(tx, state, number, key, row, precondition, "put", maker)
     put_content(tx, state, inode, written)
     rules = rules_of(tx, state, number)
     check_quota(tx, state, number, rules)
@@ -332,9 +335,10 @@ def _copy(
     target: tuple[str, str],
     meta: ObjectMeta,
     precondition: Precondition,
+    maker: Maker,
 ) -> tuple[Found, Told]:
     bucket = tree.bucket_id(tx, target[0])
-    row = new_object(tx, state, bucket, state.numbers.take(tx), meta)._replace(
+    row = new_object(tx, state, bucket, state.numbers.take(tx), meta, maker)._replace(
         size=old.size, etag=old.etag
     )
     # The content first: publishing over the source itself takes the old inode away.
@@ -343,7 +347,7 @@ def _copy(
         content.set_inline(tx, row.id, inline)
     else:
         content.share_extents(tx, old.id, row.id, 0)
-    told = publish(tx, state, bucket, target[1], row, precondition, "copy")
+    told = publish(tx, state, bucket, target[1], row, precondition, "copy", maker)
     rules = rules_of(tx, state, bucket)
     check_quota(tx, state, bucket, rules)
     return Found(row, said(rules, row.version_id)), told

@@ -20,6 +20,7 @@ from store import inheritance
 from store.errors import NoSuchBucket, NoSuchEntry, TooManyLinks
 from store.names import alias_of, name_of
 from store.state import State
+from store.types import STORE, Maker
 
 LINKS_MAX = 65_000
 
@@ -51,7 +52,12 @@ def find(tx: Tx, bucket: InodeId, components: list[bytes]) -> Place | None:
 
 
 def make_place(
-    tx: Tx, state: State, bucket: InodeId, components: list[bytes], now: int
+    tx: Tx,
+    state: State,
+    bucket: InodeId,
+    components: list[bytes],
+    now: int,
+    maker: Maker = STORE,
 ) -> tuple[Place, Place | None]:
     """Where the key stands, its directories made as far as they are missing.
 
@@ -63,7 +69,9 @@ def make_place(
     for component in components[:-1]:
         below = dentries.directory_of(tx, parent, component + b"/")
         if below is None:
-            below = make_directory(tx, state, parent, component, bucket, now, flags=IMPLICIT).id
+            below = make_directory(
+                tx, state, parent, component, bucket, now, flags=IMPLICIT, maker=maker
+            ).id
             made = made or Place(parent, component)
         parent = below
     return Place(parent, components[-1]), made
@@ -82,10 +90,11 @@ def make_directory(
     gid: int | None = None,
     umask: int = 0,
     flags: int = 0,
+    maker: Maker = STORE,
 ) -> InodeRow:
     """A new, empty directory under a component that has none yet. Owner: the store's default.
 
-    mode: as a program asks for it, None where S3 makes the directory.
+    mode: as a program asks for it, None where S3 makes the directory for `maker`.
     """
     config = state.config
     number = state.numbers.take(tx)
@@ -103,7 +112,7 @@ def make_directory(
         flags=flags,
     )
     if mode is None:
-        row = inheritance.born_by_s3(tx, state, parent, row)
+        row = inheritance.born_by_s3(tx, state, parent, made_by(row, maker))
     else:
         row = inheritance.born(tx, state, parent, row, umask)
     inodes.insert(tx, row)
@@ -135,6 +144,21 @@ def new_inode(state: State, number: InodeId, bucket: InodeId, now: int, mode: in
         target=None,
         parent=None,
         flags=0,
+    )
+
+
+def made_by(row: InodeRow, maker: Maker) -> InodeRow:
+    """The row of what S3 makes, with the owner and mode that its maker is known under."""
+    if maker is STORE:
+        return row
+    mode = row.mode
+    if maker.umask is not None:
+        every = 0o777 if stat.S_ISDIR(mode) else 0o666
+        mode = stat.S_IFMT(mode) | (every & ~maker.umask)
+    return row._replace(
+        mode=mode,
+        uid=row.uid if maker.uid is None else maker.uid,
+        gid=row.gid if maker.gid is None else maker.gid,
     )
 
 

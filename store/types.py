@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -52,6 +52,18 @@ class ObjectMeta(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     acl: Acl | None = None
 
 
+class Maker(NamedTuple):
+    """Who owns on the mount what S3 makes (rule R13); None for what the store is configured with.
+
+    umask: what is taken from 0666 of files and 0777 of directories.
+    """
+
+    uid: int | None = None
+    gid: int | None = None
+    umask: int | None = None
+
+
+STORE = Maker()
 DEFAULT_META = ObjectMeta()
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(ObjectMeta)

@@ -36,9 +36,11 @@ from store.told import Told, nothing
 from store.translate import translated
 from store.types import (
     ANY,
+    STORE,
     Body,
     Digester,
     Digests,
+    Maker,
     ObjectMeta,
     ObjectStat,
     Part,
@@ -169,6 +171,7 @@ class Uploads:
         precondition: Precondition = ANY,
         checksums: dict[str, str] | None = None,
         checksum_type: str = "",
+        maker: Maker = STORE,
     ) -> ObjectStat:
         """Publish the claimed parts, in order, as the object; all others are dropped.
 
@@ -186,6 +189,7 @@ class Uploads:
                 precondition,
                 checksums or {},
                 checksum_type,
+                maker,
             )
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)
@@ -313,6 +317,7 @@ def _complete(
     precondition: Precondition,
     checksums: dict[str, str],
     checksum_type: str,
+    maker: Maker,
 ) -> tuple[Found, Told]:
     bucket, key, upload_id = target
     if uploads.get(tx, upload_id) is None:
@@ -327,10 +332,10 @@ def _complete(
         part_sizes=tuple(part.size for part in parts),
         part_checksums=_part_checksums(parts, checksums),
     )
-    row = new_object(tx, state, upload.bucket, state.numbers.take(tx), meta)._replace(
+    row = new_object(tx, state, upload.bucket, state.numbers.take(tx), meta, maker)._replace(
         size=sum(part.size for part in parts), etag=f"{digest.hexdigest()}-{len(parts)}"
     )
-    told = publish(tx, state, upload.bucket, key, row, precondition, "complete")
+    told = publish(tx, state, upload.bucket, key, row, precondition, "complete", maker)
     start = 0
     for part in parts:
         content.share_extents(tx, part.inode, row.id, start)
