@@ -33,12 +33,14 @@ from daemon.config import control_socket, master_key_file, root_key_file
 from daemon.console import create_console, serve_console
 from daemon.control import BUCKET, MOUNT, serve_control
 from daemon.drivetalk import DRIVE, DriveTalk
+from daemon.fscktalk import FSCK, FsckTalk
 from daemon.heldkeys import HeldKeys
 from daemon.identitydesk import IdentityDesk
 from daemon.identitytalk import IDENTITY, IdentityTalk
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
 from daemon.masterkey import MasterKeyError, load_master_keys
+from daemon.metatalk import META, MetaTalk
 from daemon.mounting import Mount
 from daemon.notify import Notifier
 from daemon.report import MountReport, Phase, Report
@@ -183,6 +185,8 @@ class Daemon:
                 DRIVE: drives.talk,
                 UNDELETE: undelete.talk,
                 IDENTITY: IdentityTalk(desk.answer).talk,
+                META: MetaTalk(lambda: self._store).talk,
+                FSCK: FsckTalk(lambda: self._store).talk,
             }
             await serve_control(path, self.report, talks)
         except OSError as error:

@@ -55,6 +55,8 @@ for _name, _help in (
 ):
     app.command(f"daemon.identitycli:{_name}", name=_name, help=_help)
 
+app.command("daemon.fsckcli:app", name="fsck", help="Check a store, and repair what can be.")
+app.command("daemon.metacli:app", name="meta", help="Back the metadata up, and restore it.")
 app.command("daemon.undeletecli:undelete", name="undelete", help="Have deleted files back.")
 
 ConfigOption = Annotated[Path | None, Parameter(name="--config", negative="")]

@@ -14,7 +14,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Select, and_, exists, func, literal, or_, select
+from sqlalchemy import (
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 
 from metadb.schema import (
     dentry,
@@ -28,7 +38,7 @@ from metadb.schema import (
     usage,
     version,
 )
-from metadb.statements import Row
+from metadb.statements import Row, Statement, Tx
 
 ROOT_INODE = 1
 _SEGMENT_SHIFT = 28
@@ -47,6 +57,18 @@ ONE_VERSION = "M6 an inode is one version"
 OWN_VERSION_IDS = "M6 version ids of a key differ"
 COUNTED_USAGE = "M7 usage is the sum over a bucket's inodes"
 NAMED_INODES = "M8 an inode has a dentry, or is a version, a part or an orphan"
+
+
+_HOLDERS = Statement(
+    select(extent.c.inode)
+    .distinct()
+    .where(extent.c.run == bindparam("number"))
+    .limit(literal_column("3")),
+    "number",
+)
+_ENTRY = Statement(
+    select(dentry.c.parent, dentry.c.name).where(dentry.c.inode == bindparam("number")), "number"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +94,20 @@ async def find_violations(database: Scanning, limit: int = 100) -> list[Violatio
         async with aclosing(database.scan(statement.limit(limit))) as pages:  # type: ignore[type-var]
             async for page in pages:
                 found += [Violation(invariant=invariant, row=row) for row in page]
+    return found
+
+
+def files_of_run(tx: Tx, number: int) -> list[str]:
+    """A few of the files that name the run, as bucket/key; `inode N` of those without a name."""
+    found = []
+    for (holder,) in tx.all(_HOLDERS, number):
+        components: list[bytes] = []
+        at = holder
+        while at != ROOT_INODE and (entry := tx.one(_ENTRY, at)) is not None:
+            components.append(entry[1].rstrip(b"/"))
+            at = entry[0]
+        path = b"/".join(reversed(components)).decode(errors="backslashreplace")
+        found.append(path if at == ROOT_INODE else f"inode {holder}")
     return found
 
 

@@ -138,6 +138,11 @@ def compare_copies(places: Sequence[CopyPlace], chosen: CopyPlace) -> list[Diffe
     return found
 
 
+def disown(place: CopyPlace) -> None:
+    """Have a place say that it holds no copy: the next opening builds it anew. Raises OSError."""
+    Folder(place.path).remove(STATE)
+
+
 def _digest(folder: Path) -> tuple[int, bytes, bytes]:
     """Frames in the log, its header, and the digest of all pages."""
     log = folder / LOG

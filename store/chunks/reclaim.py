@@ -67,7 +67,8 @@ class Usage:
     end: int
 
 
-def _usage(segment: Segment, named: Sequence[Run]) -> Usage:
+def usage_of(segment: Segment, named: Sequence[Run]) -> Usage:
+    """What the `named` runs take."""
     last = max(named, key=lambda run: run.id, default=None)
     return Usage(
         used=sum(member_size(segment, run.size) for run in named),
@@ -75,7 +76,7 @@ def _usage(segment: Segment, named: Sequence[Run]) -> Usage:
     )
 
 
-def _is_leaking(stored: StoredMember, usage: Usage) -> bool:
+def is_leaking(stored: StoredMember, usage: Usage) -> bool:
     """Whether a member takes more of its drive than the named runs can explain."""
     return stored.allocated_bytes > usage.used + usage.used // 256 + _SLACK_BYTES
 
@@ -86,7 +87,7 @@ def _sweep_member(
     """Cut and punch one member so that it holds the `named` runs alone. In a thread."""
     if stored.size_bytes > usage.end:
         drive.io.truncate(drive.handle(segment.id), usage.end)
-    if _is_leaking(stored, usage):
+    if is_leaking(stored, usage):
         kept = coalesce(member_range(segment, run) for run in named)
         for start, stop in gaps(kept, usage.end):
             drive.io.punch(drive.handle(segment.id), start, stop - start)
@@ -157,7 +158,7 @@ class Reclaimer:
                     continue
                 runs = named.get(segment.id, ())
                 if (usage := usages.get(segment.id)) is None:
-                    usage = usages[segment.id] = _usage(segment, runs)
+                    usage = usages[segment.id] = usage_of(segment, runs)
                 _sweep_member(drive, segment, stored, runs, usage)
 
         await self._on_drives({drive: partial(list_folders, drive) for drive in drives})
@@ -171,11 +172,11 @@ class Reclaimer:
         named: Sequence[Run],
     ) -> int:
         """Give back what the members of a settled segment take beyond `named`; how many did."""
-        usage = _usage(segment, named)
+        usage = usage_of(segment, named)
         leaking = {
             drive: partial(_sweep_member, drive, segment, member, named, usage)
             for drive, member in stored.items()
-            if self._may_write(drive) and _is_leaking(member, usage)
+            if self._may_write(drive) and is_leaking(member, usage)
         }
         if leaking:
             await self._on_drives(leaking)
