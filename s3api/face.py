@@ -30,7 +30,7 @@ from store.access.decision import Outcome
 from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
 from store.access.ownership import DEFAULT_OWNERSHIP, Ownership
 from store.access.principals import Kind
-from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NoSuchVersion, StoreError
+from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NoSuchVersion, NotFound, StoreError
 from store.identity.names import account_number
 from store.namespace import Namespace
 from store.types import ObjectMeta
@@ -83,7 +83,8 @@ class Face:
         """Whether who sent the request may do `action` ("s3:GetObject") here.
 
         bucket, key: not always the request's own, nor is version, which then has to be given.
-        Raises AccessDenied, NoSuchBucket.
+        Raises AccessDenied, NoSuchBucket; and where ACLs would decide on an object that is not
+        there, NoSuchKey and its kin to whom may know it.
         """
         if action == NO_ACTION:
             return
@@ -187,6 +188,9 @@ class Face:
             return False
         meta = there.meta()
         if meta is None:
+            absent = there.error
+            if not decision.allowed and absent and self._may_list(request, bucket, key):
+                raise absent
             return decision.allowed
         # The policy of the bucket grants nothing of what isn't the bucket owner's.
         if meta.owner and not is_root:
@@ -237,13 +241,14 @@ def accounts_by_owner(accounts: Iterable[Account]) -> dict[str, Account]:
 class _Existing:
     """The object that a decision is about, read when it is asked for, and once."""
 
-    __slots__ = ("_face", "_known", "_meta", "_name")
+    __slots__ = ("_face", "_known", "_meta", "_name", "error")
 
     def __init__(self, face: Face, bucket: str, key: str, version: str | None) -> None:
         self._face = face
         self._name = (bucket, key, version or None)
         self._known = False
         self._meta: ObjectMeta | None = None
+        self.error: StoreError | None = None
 
     def meta(self) -> ObjectMeta | None:
         """None where there is no such object."""
@@ -251,8 +256,10 @@ class _Existing:
             self._known = True
             try:
                 self._meta = self._face.namespace.objects.stat(*self._name).meta
+            except NotFound as absent:
+                self.error = absent
             except StoreError:
-                # The operation finds out for itself, and tells.
+                # No name that an object could have: the operation says so.
                 self._meta = None
         return self._meta
 
