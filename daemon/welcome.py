@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from daemon.report import HealStatus, Report, duration_text, size_text
+from daemon.report import HealStatus, Report, ScrubStatus, duration_text, size_text
 from daemon.rootkey import RootKey
 
 
@@ -59,6 +59,7 @@ def status_text(report: Report) -> str:
         f"  Redundancy   {code}",
         f"  Damage       {pool.damaged_fragments} damaged fragments found while reading",
         f"  Heal         {heal_text(pool.heal)}",
+        f"  Scrub        {_scrub_text(pool.scrub)}",
         f"  Restarts     {report.restarts}",
         "",
         *table(
@@ -99,6 +100,19 @@ def heal_text(heal: HealStatus | None) -> str:
     if heal.heals_in_s is not None:
         parts.append(f"a drive that is away is given up in {duration_text(heal.heals_in_s)}")
     return "; ".join(parts) or heal.state
+
+
+def _scrub_text(scrub: ScrubStatus | None) -> str:
+    if scrub is None:
+        return "-"
+    parts = [scrub.state]
+    if scrub.state != "resting":
+        parts.append(f"{scrub.now.segments} of {scrub.segments} segments")
+    found = scrub.now if scrub.last is None or scrub.now.segments else scrub.last
+    parts.append(f"{found.repaired} of {found.damaged} damaged fragments repaired")
+    if found.lost_stripes:
+        parts.append(f"{found.lost_stripes} stripes are lost")
+    return ", ".join(parts)
 
 
 def _mount_text(report: Report) -> str:

@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 
 _KEPT = "scrub"
 _LOOK_EVERY_S = 1.0
-_FIRST_AFTER_S = 60.0
-"""After a start there are more urgent things to read."""
 _AGAIN_AFTER_S = 5.0
 _TRIES = 3
 """A segment whose drives fail again and again is left to the next pass."""
@@ -49,9 +47,13 @@ Stored = dict[DriveId, dict[SegmentId, StoredMember]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubConfig:
-    """pass_s: how long a whole pass may take; small stores are through sooner, and rest then."""
+    """pass_s: how long a whole pass may take; small stores are through sooner, and rest then.
+
+    first_after_s: after a start there are more urgent things to read for so long.
+    """
 
     pass_s: float = 30 * 86400.0
+    first_after_s: float = 60.0
 
 
 class ScrubRecord(msgspec.Struct, kw_only=True):
@@ -128,7 +130,7 @@ class Scrubber:
         kept = self._engine.read(rows.kept_text, _KEPT)
         if kept:
             self._kept = msgspec.json.decode(kept, type=_Kept)
-        self._begin_s = trio.current_time() + _FIRST_AFTER_S
+        self._begin_s = trio.current_time() + self._config.first_after_s
         task_status.started()
         while True:
             self._changed = trio.Event()

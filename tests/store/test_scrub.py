@@ -20,6 +20,7 @@ from metadb.statements import Tx
 from store.chunks.types import RunId
 from store.scrub import Scrubber, ScrubConfig
 from tests.store.bench import MIB, Bench, open_bench
+from tests.store.conftest import until
 from tests.store.test_heal import all_whole, fill, seal, without
 
 FLIPS = 10_000 if os.environ.get("TWOFOLD_FULL") else 400
@@ -29,7 +30,7 @@ FLIPS = 10_000 if os.environ.get("TWOFOLD_FULL") else 400
 async def scrubbing(bench: Bench, pass_s: float = 30 * 86400.0) -> AsyncIterator[Scrubber]:
     """A scrubber beside the bench's heal."""
     readers = bench.state.readers
-    config = ScrubConfig(pass_s=pass_s)
+    config = ScrubConfig(pass_s=pass_s, first_after_s=0)
     scrubber = Scrubber(bench.engine, bench.chunks, readers, bench.healer, config)
     async with trio.open_nursery() as nursery:
         await nursery.start(scrubber.run)
@@ -56,7 +57,7 @@ async def test_one_pass_repairs_every_flipped_bit(tmp_path: Path) -> None:
         for seed in range(FLIPS // 16):
             await bench.put(seed, noise.randrange(900_000, 1_200_000))
         await seal(bench)
-        before = {path: path.read_bytes() for path, _, _ in bench.fragments()}
+        before = {path: path.read_bytes() for path in {path for path, _, _ in bench.fragments()}}
         stripes: dict[tuple[str, int], list[tuple[Path, int, int]]] = {}
         for path, offset, size in bench.fragments():
             stripes.setdefault((path.name, offset), []).append((path, offset, size))
@@ -65,8 +66,7 @@ async def test_one_pass_repairs_every_flipped_bit(tmp_path: Path) -> None:
         for path, offset, size in chosen:
             for _ in range(2):
                 flip_bit(path, offset + noise.randrange(size), noise.randrange(8))
-        changed = [path for path in before if path.read_bytes() != before[path]]
-        assert changed
+        assert any(path.read_bytes() != content for path, content in before.items())
         await bench.check()  # Reads in between are right, and repair some.
         async with scrubbing(bench) as scrubber:
             await scrubber.finish()
@@ -183,23 +183,17 @@ async def test_a_pass_goes_on_where_it_was_and_pauses(tmp_path: Path) -> None:
         assert report.next_s is not None and report.next_s > 29 * 86400
 
 
-async def test_a_pass_is_spread_over_its_time(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
-    # Threads take no time of this clock's: what passes is what scrub rests.
-    autojump_clock.autojump_threshold = 0.05
+@pytest.mark.slow
+async def test_a_pass_is_spread_over_its_time(tmp_path: Path) -> None:
     async with open_bench(tmp_path, stripe_bytes=64 << 10) as bench:
         for seed in range(4):
-            await bench.put(seed, 4 * MIB)
+            await bench.put(seed, 2 * MIB)
             await seal(bench)
-        size = sum(size for _, _, size in bench.fragments())
         began_s = trio.current_time()
-        async with scrubbing(bench, pass_s=100.0) as scrubber:
-            while scrubber.report().last is None:  # noqa: ASYNC110
-                await trio.sleep(0.5)
-        took_s = trio.current_time() - began_s
-        took_s -= 60  # before the first one
-        assert size / (256 << 10) * 0.5 < took_s < 110
+        async with scrubbing(bench, pass_s=3.0) as scrubber:
+            await until(lambda: scrubber.report().last is not None, 60)
+        # The last piece of each segment may be left out of its rest; a slow machine takes longer.
+        assert trio.current_time() - began_s > 2.0
 
 
 @pytest.mark.slow
