@@ -236,7 +236,8 @@ class Operations(pyfuse3.Operations):
     @answered
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         # FileInfo keeps the page cache from open to open by default: rule R0 makes that right.
-        return FileInfo(fh=self._open_files.add(self._files.open(InodeId(inode), flags)))
+        handle = self._files.open(InodeId(inode), flags, clear_set_id=ctx.uid != 0)
+        return FileInfo(fh=self._open_files.add(handle))
 
     @answered
     async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]

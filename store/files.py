@@ -214,9 +214,11 @@ class Files:
             handle.draft.truncate(0)
         return handle, self._drafts.over(row)
 
-    def open(self, inode: InodeId, flags: int) -> Handle:
+    def open(self, inode: InodeId, flags: int, *, clear_set_id: bool = False) -> Handle:
         """Open a file; O_TRUNC empties the draft, and S3 sees it at the next publication.
 
+        clear_set_id: O_TRUNC is by somebody whose writing takes the set-id bits away; of this one
+        truncation the kernel leaves that to us.
         Raises IsDirectory, InvalidArgument (neither file nor directory), Locked.
         """
         row = self.attributes(inode)
@@ -226,6 +228,8 @@ class Files:
             raise InvalidArgument(inode, "no regular file")
         if flags & _WRITING:
             self._check_free(row)
+        if clear_set_id and flags & os.O_TRUNC and row.mode & (stat.S_ISUID | stat.S_ISGID):
+            self._transact(_change, inode, Changes(uid=row.uid), now_ns())
         handle = Handle(self._state, self._drafts, row)
         if flags & os.O_TRUNC:
             handle.draft.truncate(0)
