@@ -9,7 +9,6 @@ Concurrency: pure functions. Source: as `s3api.signing`.
 from __future__ import annotations
 
 import calendar
-import email.utils
 import enum
 import functools
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 
 from s3api import signing
 from s3api.credentials import ANYONE, NO_FACTS, Account, Facts
+from s3api.dates import parse_http_date
 from s3api.refusals import (
     AccessDenied,
     AuthorizationHeaderMalformed,
@@ -232,9 +232,8 @@ def _request_time(by_name: Mapping[bytes, bytes]) -> tuple[str, int]:
     timestamp = header.decode("latin-1")
     signed_at_s = parse_timestamp(timestamp)
     if signed_at_s is None and b"x-amz-date" not in by_name:
-        parsed = email.utils.parsedate_tz(timestamp)
-        if parsed is not None:
-            signed_at_s = int(email.utils.mktime_tz(parsed))
+        signed_at_s = parse_http_date(header)
+        if signed_at_s is not None:
             timestamp = signing.format_timestamp(signed_at_s)
     if signed_at_s is None:
         raise AccessDenied("AWS authentication requires a valid Date or x-amz-date header")

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 
 # In April of 2262; later moments don't fit 64 bits.
 TIME_MAX_NS = (1 << 63) - 1
+# The end of the year 9999.
+_HTTP_DATE_MAX_S = 253_402_300_799
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,9 +39,11 @@ def _parse_http_date(value: bytes) -> int | None:
     if parsed is None:
         return None
     try:
-        return calendar.timegm((*parsed[:6], 0, 0, 0)) - (parsed[9] or 0)
+        time_s = calendar.timegm((*parsed[:6], 0, 0, 0)) - (parsed[9] or 0)
     except (ValueError, OverflowError):
         return None
+    # Hours, minutes and zones of any size were added up.
+    return time_s if abs(time_s) <= _HTTP_DATE_MAX_S else None
 
 
 def parse_iso_time(text: str) -> int | None:

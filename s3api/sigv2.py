@@ -20,8 +20,6 @@ requests (AWS signature version 2)".
 from __future__ import annotations
 
 import base64
-import calendar
-import email.utils
 import hmac
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from s3api import signing
 from s3api.addressing import virtual_bucket
 from s3api.claims import Claim, parse_timestamp
+from s3api.dates import parse_http_date
 from s3api.refusals import (
     AccessDenied,
     AuthorizationHeaderMalformed,
@@ -199,11 +198,7 @@ def _request_time(by_name: Mapping[bytes, bytes]) -> tuple[str, int]:
     text = by_name.get(b"x-amz-date", by_name.get(b"date", b"")).decode("latin-1").strip()
     signed_at_s = parse_timestamp(text)
     if signed_at_s is None:
-        parsed = email.utils.parsedate_tz(text)
-        try:
-            signed_at_s = None if parsed is None else calendar.timegm(parsed[:9]) - (parsed[9] or 0)
-        except (ValueError, OverflowError):
-            signed_at_s = None
+        signed_at_s = parse_http_date(text.encode("latin-1"))
     if signed_at_s is None or signed_at_s < 0:
         raise AccessDenied("AWS authentication requires a valid Date or x-amz-date header")
     return text, signed_at_s
