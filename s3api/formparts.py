@@ -67,6 +67,10 @@ class Form:
             if segment is None:
                 continue
             assert isinstance(segment, MultipartSegment), segment
+            # The parser refuses a bare line feed only where it doesn't come in one piece with the
+            # end of its line; read as text, it would hide a header from us.
+            if any("\n" in name + value for name, value in segment.headerlist):
+                raise FormMalformed()
             name = (segment.name or "").lower()
             if name == FILE:
                 self.file_name = base_name(segment.filename or "")

@@ -9,7 +9,6 @@ Pure functions. Source: Amazon S3 API reference, "POST Policy".
 from __future__ import annotations
 
 import base64
-import binascii
 import calendar
 import re
 import time
@@ -88,7 +87,7 @@ def parse_policy(encoded: str) -> Policy:
     """The `policy` field of a form. Raises InvalidPolicyDocument."""
     try:
         document = msgspec.json.decode(base64.b64decode(encoded, validate=True))
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
+    except (ValueError, RecursionError):
         raise _invalid("Invalid JSON.") from None
     if not isinstance(document, dict):
         raise _invalid("Invalid JSON.")
