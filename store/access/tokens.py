@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -37,6 +36,8 @@ SUBJECT_CHARS_MAX = 255
 SKEW_S = 60.0
 _KEYS_TRIED_MAX = 4
 _VALUES_MAX = 1000
+# Some 30,000 years.
+_LATEST_S = 1e12
 
 # Which kind of key each algorithm needs; there are no others.
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -209,7 +210,9 @@ def _check(claims: Mapping[str, object], provider: Provider, now_s: float) -> Cl
     authorized = claims.get("azp")
     if not provider.audiences.intersection(audiences):
         raise TokenRefused("audience", "the token is meant for somebody else")
-    if authorized is not None and authorized not in provider.audiences:
+    if authorized is not None and (
+        not isinstance(authorized, str) or authorized not in provider.audiences
+    ):
         raise TokenRefused("audience", "the token was issued to another client")
     expires_s = _seconds(claims, "exp")
     if expires_s is None:
@@ -241,7 +244,8 @@ def _seconds(claims: Mapping[str, object], claim: str) -> float | None:
     value = claims.get(claim)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Neither NaN nor an integer too large for a float is below it.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LATEST_S:
         raise TokenRefused("malformed", f"the token's {claim} is no time")
     return float(value)
 
