@@ -21,6 +21,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ _PUNCH_HOLE = 0x02
 _START_WRITEBACK = 0x02  # SYNC_FILE_RANGE_WRITE
 _MEMBER = "seg"
 _DRAFT = "new"
+_is_member = re.compile(rf"([0-9a-f]{{9}})\.({_MEMBER}|{_DRAFT})").fullmatch
+_is_folder = re.compile("[0-9a-f]{2}").fullmatch
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _OFFSET = ctypes.c_int64
@@ -88,6 +91,15 @@ class StoredMember:
 def _name(segment: SegmentId, *, draft: bool = False) -> str:
     digits = f"{segment:09x}"
     return f"{digits[-2:]}/{digits}.{_DRAFT if draft else _MEMBER}"
+
+
+def segment_of_name(name: str) -> tuple[SegmentId, bool] | None:
+    """Whose member a file in a folder is, and whether a draft; None for a file that is no member.
+
+    Somebody's stray file must not keep the members beside it from being seen.
+    """
+    match = _is_member(name)
+    return None if match is None else (SegmentId(int(match[1], 16)), match[2] == _DRAFT)
 
 
 class DriveIO:
@@ -212,7 +224,7 @@ class DriveIO:
     def list_folders(self) -> list[str]:
         """The folders that members stand in."""
         segments = self._attached(self._segments)
-        return os.listdir(segments.fd)
+        return [name for name in os.listdir(segments.fd) if _is_folder(name)]
 
     def list_segments(self, folder: str) -> list[StoredMember]:
         """The member files in one folder, in no order; none when it doesn't exist."""
@@ -224,15 +236,15 @@ class DriveIO:
             return found
         with os.scandir(place.fd) as entries:
             for entry in entries:
-                stem, dot, suffix = entry.name.partition(".")
-                if dot and suffix in (_MEMBER, _DRAFT) and len(stem) == 9:
+                member = segment_of_name(entry.name)
+                if member is not None:
                     status = entry.stat(follow_symlinks=False)
                     found.append(
                         StoredMember(
-                            segment=SegmentId(int(stem, 16)),
+                            segment=member[0],
                             size_bytes=status.st_size,
                             allocated_bytes=status.st_blocks * 512,
-                            draft=suffix == _DRAFT,
+                            draft=member[1],
                         )
                     )
         return found

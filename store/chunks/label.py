@@ -81,7 +81,7 @@ def decode_label(text: bytes) -> Label:
         if xxh3_128_hexdigest(envelope.label) != envelope.checksum:
             raise LabelError("the label is damaged")
         label = msgspec.json.decode(envelope.label, type=Label)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise LabelError(f"the label is unreadable: {error}") from error
     if label.format != FORMAT_VERSION:
         raise LabelError(f"the label has format {label.format}, this is for {FORMAT_VERSION}")
