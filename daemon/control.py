@@ -74,7 +74,7 @@ def asking(path: Path, timeout_s: float) -> Iterator[None]:
         raise NoDaemon(f"the daemon at {path} does not let this user ask it") from None
     except TimeoutError:
         raise NoDaemon(f"the daemon at {path} gave no answer within {timeout_s:.0f} s") from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NoDaemon(f"the daemon at {path} can't be asked: {error}") from None
 
 

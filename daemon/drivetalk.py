@@ -81,7 +81,7 @@ class DriveTalk:
 
         try:
             order = msgspec.json.decode(line, type=Order)
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             return Done(error="the daemon is of another version and does not know this order")
         store = self._store()
         if store is None:

@@ -291,7 +291,7 @@ async def _receive_handover(stream: trio.SocketStream) -> tuple[Handover, int] |
         if len(descriptors) != 1 or not _is_fuse(descriptors[0]):
             raise ValueError(f"a handover comes with one descriptor of {DEVICE}")
         return msgspec.json.decode(line, type=Handover), descriptors[0]
-    except ValueError:
+    except (ValueError, RecursionError):
         for descriptor in descriptors:
             os.close(descriptor)
         raise
