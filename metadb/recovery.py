@@ -112,7 +112,7 @@ def read_state(folder: Folder) -> State | None:
         if fields.pop("format") != _FORMAT:
             return None
         return State(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
