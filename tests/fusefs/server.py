@@ -21,6 +21,8 @@ from typing import Any
 
 import trio
 
+from fusefs.invalidate import MountInvalidator
+from fusefs.kernelcache import NAMES_MAX
 from fusefs.mount import MountOptions, serve_mount
 from store.namespace import Namespace
 from store.types import LockRule, ObjectMeta, VersionEntry
@@ -103,6 +105,28 @@ async def delete_version(namespace: Namespace, arguments: Arguments) -> object:
     return None
 
 
+async def kept(namespace: Namespace, arguments: Arguments) -> object:
+    """How many things the store and the mount remember, by what remembers them."""
+    state = namespace._state
+    found = {
+        "pins": len(state.pins),
+        "nameless": len(state.nameless),
+        "rules": len(state.rules),
+        "reserved": len(state.reserved),
+        "unsynced": len(state.unsynced),
+        "readers": len(state.readers._active),
+        "drafts": len(namespace.files._drafts._drafts),
+        "directories": state.engine.read(lambda tx: len(tx.directories)),
+    }
+    if isinstance(state.invalidator, MountInvalidator):
+        cache = state.invalidator._cache
+        found["kernel inodes"] = cache.inode_count
+        found["kernel directories"] = len(cache._names)
+        found["kernel names"] = sum(len(names or ()) for names in cache._names.values())
+        found["kernel names used up"] = NAMES_MAX - cache._names_left
+    return found
+
+
 async def replace_often(namespace: Namespace, arguments: Arguments) -> object:
     """PUT `count` bodies under one key, each told of by a file outside the mount once it stands."""
     told = trio.Path(arguments["told"])
@@ -118,7 +142,7 @@ COMMANDS: dict[str, Callable[[Namespace, Arguments], Awaitable[object]]] = {
     command.__name__: command
     for command in (
         *(put, get, stat, delete, keys, make_bucket, replace_often),
-        *(set_bucket, hold, versions, delete_version),
+        *(set_bucket, hold, versions, delete_version, kept),
     )
 }
 
