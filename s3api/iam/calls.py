@@ -20,6 +20,8 @@ from s3api.requests import Request
 from store.access.actions import ACTIONS, On
 from store.access.evaluate import ResourceRules, decide
 from store.access.patterns import Values
+from store.access.principals import Kind as PrincipalKind
+from store.access.principals import Principal
 from store.identity import names
 from store.identity.records import Group, Kind, Role, Tags, User
 from store.identity.service import Identity
@@ -131,8 +133,29 @@ class QueryCall:
 
     @property
     def user_name(self) -> str:
-        """The user an action is about: the one it names, else the caller."""
-        return self.parameters.text("UserName", self.user)
+        """The user an action is about: the one it names, else the caller; "" for the root.
+
+        Raises ValidationError: only a user or the account's root may leave it out. Otherwise who
+        has a role's session could make keys of the root by naming nobody.
+        """
+        given = self.parameters.optional("UserName")
+        if given is not None:
+            if not given:
+                raise ValidationError("The specified value for userName is invalid.")
+            return given
+        if not self.user and self.principal.kind is not PrincipalKind.ROOT:
+            raise ValidationError("Must specify userName when calling with non-User credentials")
+        return self.user
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self.request.auth.access.principal
+
+    @property
+    def is_session(self) -> bool:
+        """Whether the caller has temporary credentials."""
+        return "aws:tokenissuetime" in self.request.auth.facts
 
     def facts(self, told: Mapping[str, Values] | None = None) -> RequestFacts:
         """What conditions may ask of this call."""
@@ -154,7 +177,7 @@ class QueryCall:
 
     def denied(self, resource: str) -> QueryDenied:
         """The refusal, in the words that clients look for."""
-        who = self.request.auth.access.principal.arn or "anonymous"
+        who = self.principal.arn or "anonymous"
         return QueryDenied(
             f"User: {who} is not authorized to perform: {self.service}:{self.action} on resource: "
             f"{resource}"
@@ -199,7 +222,11 @@ def subject(call: QueryCall) -> str:
 
 def user_arn(call: QueryCall) -> str:
     """Of the user an action is about; of the account where that is the root."""
-    name = call.user_name
+    if call.action == "GetAccessKeyLastUsed":
+        key = call.identity.keys.get(call.account, call.parameters.text("AccessKeyId"))
+        name = key.user
+    else:
+        name = call.user_name
     return _holder_arn(call, User, name) if name else names.root_arn(call.account)
 
 

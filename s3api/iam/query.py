@@ -29,6 +29,7 @@ from s3api.iam.calls import Parameters, QueryCall, subject
 from s3api.iam.refusals import (
     InvalidAction,
     MissingAuthenticationToken,
+    QueryDenied,
     QueryFailure,
     ValidationError,
     query_failure,
@@ -36,6 +37,7 @@ from s3api.iam.refusals import (
 from s3api.requests import Request
 from s3api.responses import Response
 from store.access.actions import ACTIONS
+from store.access.principals import Kind
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,9 @@ async def _act(call: QueryCall) -> Response:
     if auth.anonymous and action not in table.ANONYMOUS:
         raise MissingAuthenticationToken()
     if call.service == "iam":
+        # What GetSessionToken gave must not outlive itself in keys that it makes.
+        if call.is_session and call.principal.kind in (Kind.ROOT, Kind.USER):
+            raise QueryDenied("Sessions of GetSessionToken can't call IAM.")
         call.authorize(subject(call))
     if not auth.anonymous:
         region = auth.scope.split("/")[1]

@@ -71,7 +71,7 @@ async def get_caller_identity(call: QueryCall) -> Result:
 async def get_session_token(call: QueryCall) -> Result:
     auth = call.request.auth
     principal = auth.access.principal
-    if principal.kind not in (Kind.ROOT, Kind.USER) or _is_session(call):
+    if principal.kind not in (Kind.ROOT, Kind.USER) or call.is_session:
         raise QueryDenied("Cannot call GetSessionToken with session credentials")
     # It takes no permission, but it can be denied.
     decision = decide(auth.access, None, "sts:GetSessionToken", "*", call.facts())
@@ -115,7 +115,7 @@ async def assume_role(call: QueryCall) -> Result:
     actions += ["sts:SetSourceIdentity"] if source_identity else []
     for action in actions:
         _check_trust(call, access, action, account, role, arn, told)
-    longest_s = min(role.session_max_s, CHAINED_MAX_S) if _is_session(call) else role.session_max_s
+    longest_s = min(role.session_max_s, CHAINED_MAX_S) if call.is_session else role.session_max_s
     session = _new_session(call, account, Source.ROLE, _duration(call, longest_s))
     session = _narrowed(call, replace(session, name=name, owner=role.name, owner_id=role.id))
     session = replace(session, tags=tags, source_identity=source_identity)
@@ -236,10 +236,6 @@ def _claimed_session(call: QueryCall, vouched: Vouched, name: str) -> Session:
 
 
 # -- sessions ---------------------------------------------------------------------------
-
-
-def _is_session(call: QueryCall) -> bool:
-    return "aws:tokenissuetime" in call.request.auth.facts
 
 
 def _refuse_mfa(call: QueryCall) -> None:

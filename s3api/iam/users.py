@@ -9,9 +9,10 @@ from s3api.iam.answers import Structure, moment
 from s3api.iam.calls import QueryCall, Result
 from s3api.iam.refusals import ValidationError
 from s3api.iam.shapes import group_shape, key_shape, root_shape, user_shape
+from store.identity import names
 from store.identity.errors import NoSuchEntity
 from store.identity.keys import Use
-from store.identity.records import Group, Key, User
+from store.identity.records import Group, Key, Kind, User
 
 _STATUSES = {"Active": True, "Inactive": False}
 
@@ -44,10 +45,10 @@ async def list_users(call: QueryCall) -> Result:
 async def update_user(call: QueryCall) -> Result:
     parameters, holders = call.parameters, call.identity.holders
     user = holders.get(call.account, User, parameters.text("UserName"))
-    new_name = parameters.text("NewUserName", user.name)
-    await holders.rename_user(
-        call.account, user.name, new_name, parameters.text("NewPath", user.path)
-    )
+    name, path = parameters.text("NewUserName", user.name), parameters.text("NewPath", user.path)
+    # Who may change a user must not so get at names that are not theirs to change.
+    call.authorize(names.entity_arn(call.account, Kind.USER, name, path))
+    await holders.rename_user(call.account, user.name, name, path)
     return None
 
 
@@ -98,10 +99,9 @@ def _groups(call: QueryCall, groups: list[Group]) -> Structure:
 async def update_group(call: QueryCall) -> Result:
     parameters, holders = call.parameters, call.identity.holders
     group = holders.get(call.account, Group, parameters.text("GroupName"))
-    new_name = parameters.text("NewGroupName", group.name)
-    await holders.rename_group(
-        call.account, group.name, new_name, parameters.text("NewPath", group.path)
-    )
+    name, path = parameters.text("NewGroupName", group.name), parameters.text("NewPath", group.path)
+    call.authorize(names.entity_arn(call.account, Kind.GROUP, name, path))
+    await holders.rename_group(call.account, group.name, name, path)
     return None
 
 

@@ -123,10 +123,22 @@ class Callers:
             if len(self._by_token) >= _SESSIONS_KEPT:
                 self._by_token.clear()
             self._by_token[access_key, token] = caller
-        if caller.via and caller.session is not None and caller.session.source is Source.USER:
-            # The key it was asked with may have come to its end by itself.
-            return caller if self.find(caller.via, time.time()) is not None else None
-        return caller
+        return caller if self._is_kept_by_key(caller) else None
+
+    def _is_kept_by_key(self, caller: Caller) -> bool:
+        """Whether the key that a session was asked with works still, and with the same secret.
+
+        The fixed key of an account's root is not known here: whoever knows it looks.
+        """
+        session = caller.session
+        assert session is not None
+        if not session.via:
+            return True
+        account = self._book.account_of_key(session.via)
+        if account is None:
+            return session.source is Source.ROOT
+        key = self._book.get(account, Key, session.via)
+        return key.rotated_s <= session.issued_s and self.find(key.id, time.time()) is not None
 
     def _forget_if_changed(self) -> None:
         if self._seen != self._book.changes:
@@ -270,7 +282,7 @@ class Callers:
 
     def _session_limits(self, session: Session, holder: User | Role | None) -> tuple[Compiled, ...]:
         limits = self._limits(session.account, holder)
-        if session.via and session.source is Source.USER:
+        if session.via:
             key = self._book.find(session.account, Key, session.via)
             if key is not None and key.policy:
                 limits += (Compiled(Layer.KEY, _rules(Layer.KEY, key.id, key.policy)),)

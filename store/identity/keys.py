@@ -125,7 +125,11 @@ class Keys:
     async def rotate(self, account: str, access_key: str) -> NewKey:
         """A new secret for the same key; the old one stops working at once. Raises NoSuchEntity."""
         secret = new_secret()
-        key = replace(self.get(account, access_key), sealed=self._seal(access_key, secret))
+        key = replace(
+            self.get(account, access_key),
+            sealed=self._seal(access_key, secret),
+            rotated_s=int(time.time()),
+        )
         await self._keep(account, key)
         return NewKey(key=key, secret=secret)
 

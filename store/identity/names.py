@@ -110,10 +110,13 @@ def check_tags(tags: dict[str, str]) -> None:
 
 
 def check_issuer(url: str) -> None:
-    """Of an OpenID provider; plain http only where it is on this machine. Raises Invalid."""
+    """Of an OpenID provider. Raises Invalid.
+
+    With plain http it can be named, but is only asked where it is on this machine.
+    """
     parts = urlsplit(url)
-    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    if not secure or not parts.hostname or parts.query or parts.fragment or parts.username:
+    known = parts.scheme in ("https", "http") and parts.hostname
+    if not known or parts.query or parts.fragment or parts.username:
         raise Invalid("The URL of a provider must be an https URL without a query.")
     if len(url) > 255 or not url.isascii() or not url.isprintable():
         raise Invalid("The URL of a provider has at most 255 plain letters.")

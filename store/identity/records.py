@@ -69,8 +69,9 @@ class Role(Holder, frozen=True, kw_only=True, omit_defaults=True):
 class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An access key. user: its name in lower case, "" for the account's root.
 
-    sealed: the secret. policy: narrows what the key may do, "" for nothing. expires_s: since 1970,
-    None for never. uid, gid: who owns on the mount what is stored with it, None for the default.
+    sealed: the secret; rotated_s: when it was changed, 0 for never. policy: narrows what the key
+    may do, "" for nothing. expires_s: since 1970, None for never. uid, gid, umask: who owns on the
+    mount what is stored with it, None for the default.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""
     enabled: bool = True
     made_s: int
+    rotated_s: int = 0
     expires_s: int | None = None
     policy: str = ""
     description: str = ""

@@ -27,7 +27,8 @@ from store.access.errors import SealBroken
 from store.access.sealed import Keyring, Secret, seal, unseal
 from store.identity.records import Tags
 
-TOKEN_CHARS_MAX = 12_000
+# It has to fit into a presigned URL, with a long key beside it (s3api.httpconfig).
+TOKEN_CHARS_MAX = 6_000
 _PLAIN_BYTES_MAX = 64 * 1024
 _PURPOSE = "session"
 

@@ -259,7 +259,9 @@ def test_providers(iam: Any) -> None:
     refused("EntityAlreadyExists", iam.create_open_id_connect_provider, Url=url)
     iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=arn)
     refused("NoSuchEntity", iam.get_open_id_connect_provider, OpenIDConnectProviderArn=arn)
-    refused("ValidationError", iam.create_open_id_connect_provider, Url="http://idp.example.com")
+    refused(
+        "ValidationError", iam.create_open_id_connect_provider, Url="https://idp.example.com/?a=b"
+    )
 
 
 def test_the_summary_counts(iam: Any, user: str) -> None:

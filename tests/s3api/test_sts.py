@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
+from s3api.credentials import ROOT
 from store.identity.names import account_number
 from tests.s3api.conftest import ALICE, Endpoint
 from tests.s3api.iamclients import client_of, client_with, document, fresh, refused
@@ -324,6 +326,59 @@ def test_a_session_of_the_root(endpoint: Endpoint, number: str) -> None:
         f"arn:aws:iam::{number}:root"
     )
     client_with(endpoint, "s3", session).list_buckets()
+
+
+def test_a_narrowed_key_of_the_root_gets_no_wider_by_a_session(
+    endpoint: Endpoint, iam: Any
+) -> None:
+    """It takes no permission to ask for a session, so the session has the key's bounds."""
+    identity = endpoint.namespace.identity
+
+    async def make() -> Any:
+        return await identity.keys.create(ROOT.id, "", policy=document("s3:ListAllMyBuckets"))
+
+    made = trio.from_thread.run(make, trio_token=endpoint.token)
+    sts = client_of(endpoint, "sts", made.key.id, made.secret)
+    s3 = client_with(endpoint, "s3", sts.get_session_token()["Credentials"])
+    s3.list_buckets()
+    refused("AccessDenied", s3.create_bucket, Bucket=fresh("never"))
+    iam.delete_access_key(AccessKeyId=made.key.id)
+    refused("InvalidAccessKeyId", s3.list_buckets)
+
+
+def test_who_is_no_user_makes_no_keys_of_the_root(endpoint: Endpoint, iam: Any) -> None:
+    role = make_role(iam, {"AWS": "*"})
+    iam.put_role_policy(RoleName=name_of(role), PolicyName="keys", PolicyDocument=document("iam:*"))
+    session = client_of(endpoint, "sts").assume_role(RoleArn=role, RoleSessionName="job")
+    theirs = client_with(endpoint, "iam", session["Credentials"])
+    for call in (theirs.create_access_key, theirs.list_access_keys, theirs.get_user):
+        refused("ValidationError", call)
+
+
+def test_an_empty_user_name_is_not_the_root(
+    endpoint: Endpoint, iam: Any, user: str, key: dict[str, Any]
+) -> None:
+    iam.put_user_policy(UserName=user, PolicyName="keys", PolicyDocument=document("iam:*"))
+    theirs = client_with(endpoint, "iam", key)
+    theirs.meta.events.register(
+        "before-call.iam.CreateAccessKey", lambda params, **_: params["body"].update(UserName="")
+    )
+    refused("ValidationError", theirs.create_access_key, UserName="someone")
+
+
+def test_a_session_token_makes_nothing_that_outlives_it(endpoint: Endpoint) -> None:
+    session = client_of(endpoint, "sts").get_session_token()["Credentials"]
+    refused("AccessDenied", client_with(endpoint, "iam", session).create_access_key)
+
+
+def test_a_rename_needs_permission_for_the_new_name(
+    endpoint: Endpoint, iam: Any, number: str, user: str, key: dict[str, Any]
+) -> None:
+    own = document("iam:UpdateUser", f"arn:aws:iam::{number}:user/{user}*")
+    iam.put_user_policy(UserName=user, PolicyName="own", PolicyDocument=own)
+    theirs = client_with(endpoint, "iam", key)
+    refused("AccessDenied", theirs.update_user, UserName=user, NewUserName="admin")
+    theirs.update_user(UserName=user, NewUserName=f"{user}-b")
 
 
 # -- the protocol -----------------------------------------------------------------------
