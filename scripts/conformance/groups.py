@@ -70,7 +70,7 @@ _RULES = (
     _rule("presigned and raw", 1, "", r"object_raw|presigned"),
     _rule("ListObjectsV2", 1, "list_objects_v2", r"listv2"),
     _rule("ListObjects", 1, "", r"bucket_list(?!s)"),
-    _rule("basics, names and metadata", 1, "", r""),
+    _rule("basics", 1, "", r""),
 )
 
 GROUPS: tuple[Group, ...] = tuple(rule.group for rule in _RULES)

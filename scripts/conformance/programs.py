@@ -107,10 +107,12 @@ def same(one: Path, two: Path) -> None:
 
 
 def aws(bench: Bench) -> str:
-    """aws s3 mb, sync both ways and again, mv of a tree, rm, rb; s3api: versioning, checksums,
+    """aws s3 mb, rb, sync both ways and again, mv of a tree, rm; s3api: versioning, checksums,
     versions listed and deleted"""
     bucket = f"s3://{bench.bucket}"
     tree = bench.tree()
+    bench.run("s3", "mb", bucket)
+    bench.run("s3", "rb", bucket)
     bench.run("s3", "mb", bucket)
     bench.run("s3", "sync", tree, f"{bucket}/tree", "--quiet")
     bench.run("s3", "sync", f"{bucket}/tree", bench.folder / "back", "--quiet")
@@ -138,7 +140,6 @@ def aws(bench: Bench) -> str:
     bench.run("s3api", "put-bucket-versioning", "--bucket", bench.bucket,
               "--versioning-configuration", "Status=Suspended")  # fmt: skip
     bench.run("s3", "rm", bucket, "--recursive", "--quiet")
-    bench.run("s3", "rb", bucket)
     return bench.run("--version").split()[0].partition("/")[2]
 
 
