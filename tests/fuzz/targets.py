@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.fuzz import asked, documents, signatures, stored, values, wire
+from tests.fuzz import asked, connection, documents, signatures, stored, values, wire
 from tests.fuzz.registry import TARGETS, Target
 
-__all__ = ["TARGETS", "Target", "asked", "documents", "signatures", "stored", "values", "wire"]
+__all__ = [
+    "TARGETS",
+    "Target",
+    "asked",
+    "connection",
+    "documents",
+    "signatures",
+    "stored",
+    "values",
+    "wire",
+]
