@@ -43,7 +43,7 @@ def fsck(
     stands behind headers is verified by `twofold scrub`.
 
     Exit codes: 0 all is well, 1 all that was wrong is repaired, 4 something is left, 8 it could
-    not be checked, 16 wrong usage.
+    not be checked, 16 its configuration is wrong.
 
     Parameters
     ----------
@@ -128,20 +128,23 @@ async def look_while_stopped(pool: Pool, *, repair: bool) -> Verdict:
 
 
 def _text(verdict: Verdict) -> str:
+    from store.fsck import is_sound
+
+    grave = [each for each in verdict.left if not is_sound([each])]
+    harmless = [each for each in verdict.left if is_sound([each])]
     lines: list[str] = []
-    if verdict.repaired:
-        lines += ["Repaired:", *_paragraphs(verdict.repaired)]
-    if verdict.left:
-        lines += ["Left:", *_paragraphs(verdict.left)]
-    looked = f"{verdict.fragments} runs' fragments in {verdict.segments} segments"
-    lines.append(f"Looked at all rows and at {looked}: {_sum(verdict)}.")
+    for title, findings in (
+        ("Repaired:", verdict.repaired),
+        ("Left:", grave),
+        ("By the way, nothing is wrong with:", harmless),
+    ):
+        if findings:
+            lines += [title, *_paragraphs(findings)]
+    counts = f"{len(verdict.repaired)} repaired, {len(grave)} left"
+    looked = f"all rows, {verdict.segments} segments and {verdict.fragments} fragments"
+    wrong = f"{counts}." if verdict.repaired or grave else "all is well."
+    lines.append(f"Looked at {looked}: {wrong}")
     return "\n".join(lines)
-
-
-def _sum(verdict: Verdict) -> str:
-    if not verdict.repaired and not verdict.left:
-        return "all is well"
-    return f"{len(verdict.repaired)} findings repaired, {len(verdict.left)} left"
 
 
 def _paragraphs(findings: Iterable[Finding]) -> list[str]:
@@ -155,7 +158,7 @@ def _paragraphs(findings: Iterable[Finding]) -> list[str]:
         places = by_check.get(check.name, [])
         if not places:
             continue
-        lines += [f"  {check.name}: broken {len(places)} times"]
+        lines += [f"  not so: {check.name} ({len(places)})"]
         lines += [f"    {place}" for place in places[:_SHOWN]]
         if len(places) > _SHOWN:
             lines.append("    ...")

@@ -199,7 +199,8 @@ class Inspection:
             ],
             _PATROL_S,
         )
-        self.fragment_count += len(seats) * len(runs)
+        stripes = sum(-(-run.size // segment.stripe_size) for run in runs)
+        self.fragment_count += len(seats) * stripes
         absent: list[Absent] = []
         for drive, result in zip(seats.values(), results, strict=True):
             if isinstance(result, outcome.Value):
