@@ -8,6 +8,7 @@ Concurrency: one call. Source: AWS IAM API reference, "Making query requests".
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -75,16 +76,22 @@ class Parameters:
         return list(self._members(name, "."))
 
     def _members(self, name: str, end: str) -> Iterator[Parameters]:
-        number = 1
-        while True:
-            prefix = f"{self.prefix}{name}.member.{number}"
-            if end:
-                if not any(each.startswith(f"{prefix}.") for each in self.fields):
-                    return
-            elif prefix not in self.fields:
+        start = f"{self.prefix}{name}.member."
+        # Once for all: two thousand fields looked at for each of them would take a third of a
+        # second.
+        numbers = {
+            number
+            for number, dot, _ in (
+                each.removeprefix(start).partition(".")
+                for each in self.fields
+                if each.startswith(start)
+            )
+            if dot == end
+        }
+        for number in itertools.count(1):
+            if str(number) not in numbers:
                 return
-            yield Parameters(self.fields, f"{prefix}.")
-            number += 1
+            yield Parameters(self.fields, f"{start}{number}.")
 
     def tags(self, name: str = "Tags") -> Tags:
         """A list of Key and Value. Raises ValidationError for one that stands there twice."""

@@ -45,7 +45,7 @@ def listen_address(raw: bytes) -> None:
     assert parse_address(str(address)) == address
 
 
-@target(ConfigError, rounds=10)
+@target(ConfigError, rounds=3)
 def configuration(raw: bytes) -> None:
     """A file of settings; and the same text in a variable of the environment."""
     path = _copies() / "twofold.toml"

@@ -86,3 +86,14 @@ def test_error_document_holds_all_its_parts():
 
 def test_timestamp_has_milliseconds():
     assert xml.timestamp(1_769_903_999_123_456_789) == "2026-01-31T23:59:59.123Z"
+
+
+def test_a_document_of_far_too_many_tags_is_refused_before_it_is_parsed():
+    with pytest.raises(MalformedXML):
+        xml.parse(b"<Delete>" + b"<a/>" * xml.TAG_COUNT_MAX + b"</Delete>", "Delete")
+
+
+def test_a_complete_of_as_many_parts_as_there_may_be_is_parsed():
+    part = b"<Part><PartNumber>1</PartNumber><ETag>e</ETag><ChecksumCRC32>c</ChecksumCRC32></Part>"
+    document = b"<CompleteMultipartUpload>" + part * 10_000 + b"</CompleteMultipartUpload>"
+    assert len(xml.parse(document, "CompleteMultipartUpload")) == 10_000
