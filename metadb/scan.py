@@ -40,6 +40,9 @@ class ScanLane:
     ) -> AsyncGenerator[list[Row], None]:
         """Rows of `statement` in lists of up to `page_rows`. Close it when stopping early."""
         connection = self._engine.connect()
+        # A connection that was cancelled while it opened could not be closed.
+        with trio.CancelScope(shield=True):
+            await aio_as_trio(connection.start, loop=self._loop)()
         try:
             await aio_as_trio(self._collect, loop=self._loop)(connection, statement)
             last = 0
@@ -56,7 +59,6 @@ class ScanLane:
         )
         values = compiled.params
         parameters = tuple(values[name] for name in compiled.positiontup or ())
-        await connection.start()
         await connection.exec_driver_sql(f"CREATE TEMP TABLE result AS {compiled}", parameters)
         await connection.commit()
 

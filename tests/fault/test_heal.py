@@ -45,7 +45,9 @@ def _check(client: Any, kept: dict[str, int]) -> None:
 
 
 def _heal(harness: DaemonHarness) -> dict[str, Any]:
-    heal: dict[str, Any] = harness.status()["pool"]["heal"]
+    while (pool := harness.status()["pool"]) is None:
+        time.sleep(0.05)  # It restarts on a copy.
+    heal: dict[str, Any] = pool["heal"]
     return heal
 
 
@@ -60,13 +62,11 @@ def _wait_healed(harness: DaemonHarness, episodes: int = 1, within_s: float = 60
 
 
 def _wait_copies(harness: DaemonHarness) -> None:
-    wait_until(
-        lambda: (
-            len(harness.status()["pool"]["copies"]) == harness.status()["pool"]["copies_wanted"]
-        ),
-        "the metadata has all its copies",
-        harness,
-    )
+    def whole() -> bool:
+        pool = harness.status()["pool"]
+        return pool is not None and len(pool["copies"]) == int(pool["copies_wanted"])
+
+    wait_until(whole, "the metadata has all its copies", harness)
 
 
 def _empty(harness: DaemonHarness, *numbers: int) -> None:
