@@ -12,7 +12,7 @@ import msgspec
 from s3api import xml
 from s3api.body import read_document
 from s3api.bucketaccess import BLOCK, OWNERSHIP, POLICY, REMOVED, BucketPolicy
-from s3api.errors import AccessDenied, EntityTooLarge, MalformedXML
+from s3api.errors import AccessDenied, MalformedXML
 from s3api.face import Face
 from s3api.httpstream import Header
 from s3api.requests import Request
@@ -71,7 +71,7 @@ async def put_bucket_policy(face: Face, request: Request) -> Response:
         policy = parse_bucket_policy(document, request.bucket)
     except MalformedPolicy as malformed:
         raise PolicyMalformed(malformed.sentence) from None
-    except EntityTooLarge:
+    except MalformedXML:
         raise PolicyMalformed("The policy is too large.") from None
     if face.bucket_access(request.bucket).blocks.block_public_policy and is_public(policy):
         raise AccessDenied("Public policies are blocked for this bucket.")
