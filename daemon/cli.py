@@ -46,17 +46,18 @@ app.command(
 app.command("daemon.drivecli:drive", name="drive", help="List, add, replace and drain drives.")
 app.command("daemon.drivecli:heal", name="heal", help="Show what is being healed, and what was.")
 app.command("daemon.drivecli:scrub", name="scrub", help="Read and verify everything: start, pause.")
-for _name, _help in (
-    ("user", "Users of an account, with keys and policies."),
-    ("group", "Groups of users, with policies in common."),
-    ("key", "Access keys: make, stop, rotate them."),
-    ("policy", "What users, groups and keys may do; and why not."),
-    ("provider", "OpenID providers, whose tokens let people in."),
+for _place, _help in (
+    ("identitycli:user", "Users of an account, with keys and policies."),
+    ("identitycli:group", "Groups of users, with policies in common."),
+    ("keycli:key", "Access keys: make, stop, rotate them."),
+    ("keycli:policy", "What users, groups and keys may do; and why not."),
+    ("keycli:provider", "OpenID providers, whose tokens let people in."),
 ):
-    app.command(f"daemon.identitycli:{_name}", name=_name, help=_help)
+    app.command(f"daemon.{_place}", name=_place.partition(":")[2], help=_help)
 
 app.command("daemon.fsckcli:app", name="fsck", help="Check a store, and repair what can be.")
 app.command("daemon.metacli:app", name="meta", help="Back the metadata up, and restore it.")
+app.command("daemon.salvagecli:app", name="salvage", help="Files from drives without metadata.")
 app.command("daemon.undeletecli:undelete", name="undelete", help="Have deleted files back.")
 
 ConfigOption = Annotated[Path | None, Parameter(name="--config", negative="")]

@@ -20,6 +20,7 @@ from store.access.policy import PolicyKind
 from store.access.principals import Kind, Principal
 from store.identity.names import account_number
 
+EVALUATIONS_MAX = 2000
 _LAYERS = {
     Layer.IDENTITY: "IAM Policy",
     Layer.RESOURCE: "Resource Policy",
@@ -69,6 +70,8 @@ def _results(call: QueryCall, access: Access, facts: dict[str, Values]) -> Struc
     actions = parameters.texts("ActionNames")
     if not actions:
         raise ValidationError("ActionNames must not be empty.")
+    if len(actions) * len(resources) > EVALUATIONS_MAX:
+        raise ValidationError(f"A call asks for at most {EVALUATIONS_MAX} evaluations.")
     asked = [(action, resource) for action in actions for resource in resources]
     numbered = list(enumerate(asked))
     found, ending = call.page(numbered, lambda each: f"{each[0]:06}")

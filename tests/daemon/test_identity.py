@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from daemon.identitycli import parse_expiry
+from daemon.keycli import parse_expiry
 from tests.daemon.harness import ACCESS_KEY, SECRET_KEY, DaemonHarness
 from tests.daemon.test_cli import refused, twofold
 
