@@ -63,7 +63,7 @@ class HeldKeys:
                 self.master = drop_old_keys(added)
             except (MasterKeyError, SealBroken) as error:
                 raise NotRotated(str(error)) from error
-            identity.callers.keyring = self.master.keyring
+            identity.use_keyring(self.master.keyring)
         log.info("%s secrets are sealed under a new master key", count)
         return count
 

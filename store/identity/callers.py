@@ -92,10 +92,21 @@ class Callers:
 
     def __init__(self, book: Book, keyring: Keyring) -> None:
         self._book = book
-        self.keyring = keyring
+        self._keyring = keyring
         self._seen = book.changes
         self._by_key: dict[str, Caller] = {}
         self._by_token: dict[tuple[str, str], Caller] = {}
+
+    @property
+    def keyring(self) -> Keyring:
+        """What secrets and sessions are opened with."""
+        return self._keyring
+
+    def use_keyring(self, keyring: Keyring) -> None:
+        """Open with these from now on: what only older ones opened is gone at once."""
+        self._keyring = keyring
+        self._by_key.clear()
+        self._by_token.clear()
 
     def find(self, access_key: str, now_s: float) -> Caller | None:
         """Who stands behind a lasting key; None where it doesn't work (any more)."""
@@ -116,7 +127,7 @@ class Callers:
         self._forget_if_changed()
         caller = self._by_token.get((access_key, token))
         if caller is None:
-            session = open_session(self.keyring, access_key, token)
+            session = open_session(self._keyring, access_key, token)
             caller = None if session is None else self._session_caller(session)
             if caller is None:
                 return None
@@ -157,7 +168,7 @@ class Callers:
         if not key.enabled or (key.user and user is None):
             return None
         try:
-            secret = unseal(self.keyring, key.sealed, purpose=KEY_PURPOSE, owner=key.id)
+            secret = unseal(self._keyring, key.sealed, purpose=KEY_PURPOSE, owner=key.id)
         except SealBroken as broken:
             log.error("the access key %s can't be used: %s", key.id, broken)
             return None

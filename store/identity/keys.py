@@ -151,16 +151,19 @@ class Keys:
         """Since this start; None where there was none."""
         return self._uses.get(access_key)
 
-    async def reseal(self, keyring: Keyring) -> int:
-        """Seal everything under the current key of this ring; how many secrets that were.
+    def use_keyring(self, keyring: Keyring) -> None:
+        """Seal with this ring from now on."""
+        self._keyring = keyring
+
+    async def reseal(self) -> int:
+        """Seal everything under the ring's current key; how many secrets that were.
 
         May be broken off and done again. Raises SealBroken.
         """
-        self._keyring = keyring
         changes: list[tuple[str, Change]] = []
         count = 0
         for account, key in list(self._book.keys()):
-            sealed = reseal(keyring, key.sealed, purpose=KEY_PURPOSE, owner=key.id)
+            sealed = reseal(self._keyring, key.sealed, purpose=KEY_PURPOSE, owner=key.id)
             if sealed is not None:
                 record = replace(key, sealed=sealed)
                 changes.append((account, Change(kind=Kind.KEY, name=key.id, record=record)))

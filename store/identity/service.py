@@ -93,8 +93,13 @@ class Identity:
     async def rotate_master_key(self, keyring: Keyring) -> int:
         """Seal everything under the ring's current key; how many secrets that were.
 
-        Sessions go on as long as the ring has the key they were sealed with. Raises SealBroken.
+        Sessions go on as long as the ring has the key they were sealed with: see `use_keyring`.
+        Raises SealBroken.
         """
-        count = await self.keys.reseal(keyring)
-        self.callers.keyring = keyring
-        return count
+        self.use_keyring(keyring)
+        return await self.keys.reseal()
+
+    def use_keyring(self, keyring: Keyring) -> None:
+        """Seal and open with this ring from now on."""
+        self.keys.use_keyring(keyring)
+        self.callers.use_keyring(keyring)

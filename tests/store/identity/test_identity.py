@@ -234,6 +234,30 @@ async def test_a_users_session_ends_with_the_key_that_asked_for_it(identity: Ide
     assert identity.find_session(key, token) is None
 
 
+async def test_sessions_end_with_the_master_key_though_nothing_was_resealed(
+    identity: Identity,
+) -> None:
+    role = await identity.holders.create_role(A, "worker", ROLE_TRUST, tags={})
+    key, token = identity.start_session(session_of(Source.ROLE, "worker", role.id))
+    assert identity.find_session(key, token) is not None
+    fresh = parse_keyring(new_master_key())
+    both = Keyring(keys=(*fresh.keys, *identity.callers.keyring.keys))
+    assert await identity.rotate_master_key(both) == 0
+    assert identity.find_session(key, token) is not None
+    identity.use_keyring(fresh)
+    assert identity.find_session(key, token) is None
+
+
+async def test_a_users_session_ends_with_the_secret_that_asked_for_it(identity: Identity) -> None:
+    user = await identity.holders.create_user(A, "ann", tags={})
+    asked = (await identity.keys.create(A, "ann")).key.id
+    session = session_of(Source.USER, "ann", user.id, via=asked)
+    key, token = identity.start_session(replace(session, issued_s=session.issued_s - 5))
+    assert identity.find_session(key, token) is not None
+    await identity.keys.rotate(A, asked)
+    assert identity.find_session(key, token) is None
+
+
 async def test_a_restart_keeps_everything_and_no_secret_is_in_the_files(tmp_path: Path) -> None:
     keyring = parse_keyring(new_master_key())
     folder = tmp_path / "meta"
