@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from xxhash import xxh3_128_digest
 
-from store.chunks.geometry import BLOCK_BYTES, HEADER_BYTES
+from store.chunks.geometry import BLOCK_BYTES, HEADER_BYTES, MAX_SHARDS
 from store.chunks.types import Buffer, Owner, RunId, Segment
 
 MAGIC = b"2foldfrg"
@@ -132,3 +132,48 @@ def read_owner(header: Buffer) -> Owned | None:
     payload: int = _IDENTITY.unpack_from(view)[-2]
     inode, offset = _OWNER.unpack_from(view, _IDENTITY.size)
     return Owned(owner=Owner(inode=inode, offset=offset), payload=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """All that an intact header says. payload: bytes of the stripe; size: of the shard."""
+
+    store: bytes
+    k: int
+    m: int
+    shard: int
+    nonce: int
+    run: RunId
+    stripe: int
+    payload: int
+    size: int
+    owner: Owner
+    table: bytes
+
+
+def read_fragment(header: Buffer) -> Fragment | None:
+    """What an intact header of any store says, where nothing is known beforehand; else None."""
+    owned = read_owner(header)
+    if owned is None:
+        return None
+    _, version, k, m, shard, store, nonce, run, stripe, payload, size = _IDENTITY.unpack_from(
+        header
+    )
+    blocks = -(-size // BLOCK_BYTES)
+    table = bytes(memoryview(header)[_TABLE_OFFSET : _TABLE_OFFSET + blocks * HASH_BYTES])
+    sound = 1 <= k <= k + m <= MAX_SHARDS and shard < k + m and 0 < size <= MAX_SHARD_BYTES
+    if version != FORMAT_VERSION or not sound or not 0 < payload <= k * size:
+        return None
+    return Fragment(
+        store=store,
+        k=k,
+        m=m,
+        shard=shard,
+        nonce=nonce,
+        run=RunId(run),
+        stripe=stripe,
+        payload=payload,
+        size=size,
+        owner=owned.owner,
+        table=table,
+    )

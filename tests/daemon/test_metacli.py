@@ -29,7 +29,7 @@ def _meta(harness: DaemonHarness, *words: str, fails: str | None = None) -> str:
     """The output of a command that works, or fails with this in its message."""
     result = harness.run("meta", *words)
     if fails is None:
-        assert (result.returncode, result.stderr) == (0, "")
+        assert result.returncode == 0, result.stderr
         return result.stdout
     assert result.returncode == 1
     assert fails in result.stderr
@@ -153,3 +153,51 @@ def test_what_is_no_backup_of_this_store_is_refused(harness: DaemonHarness, tmp_
     others.format()
     _meta(harness, "restore", str(file), str(others.drives[0]), fails="the backup is of store")
     harness.start()
+
+
+@pytest.mark.slow
+def test_bytes_that_were_reclaimed_before_a_restore_are_told_by_fsck(
+    harness: DaemonHarness, tmp_path: Path
+) -> None:
+    kept = os.urandom(400_000)
+    _put(harness, "gone", os.urandom(400_000))
+    _put(harness, "kept", kept)
+    file, config = str(tmp_path / "backup"), str(harness.config_file)
+    _meta(harness, "backup", file, config)
+    harness.client().delete_object(Bucket=BUCKET, Key="gone")
+    assert harness.stop() == 0
+    harness.start()  # Now at the latest its place is given back.
+    assert harness.stop() == 0
+    _meta(harness, "restore", "--replace", file, config)
+    told = harness.run("fsck", config)
+    assert told.returncode == 4
+    assert "bucket/gone" in told.stdout
+    assert "bucket/kept" not in told.stdout
+    harness.start()
+    assert _get(harness.client(), "kept") == kept
+
+
+@pytest.mark.slow
+def test_rows_of_a_backup_follow_members_that_were_moved_since(
+    harness: DaemonHarness, tmp_path: Path
+) -> None:
+    body = os.urandom(400_000)
+    _put(harness, "k", body)
+    file, config = str(tmp_path / "backup"), str(harness.config_file)
+    _meta(harness, "backup", file, config)
+    new = tmp_path / "new"
+    moved = harness.run("drive", "replace", "--config", config, str(harness.drives[0]), str(new))
+    assert moved.stderr == ""
+    harness.wait_for(lambda report: report["pool"] and str(new) in _without(harness, report), 90)
+    assert harness.stop() == 0
+    told = _meta(harness, "restore", "--replace", file, config)
+    assert "1 segments had members on other drives by now" in told
+    assert harness.run("fsck", config).returncode == 0
+    harness.start()
+    assert _get(harness.client(), "k") == body
+
+
+def _without(harness: DaemonHarness, report: dict[str, Any]) -> list[str]:
+    """The drives' paths once the first is out of the pool, before that none."""
+    paths = [drive["path"] for drive in report["pool"]["drives"]]
+    return [] if str(harness.drives[0]) in paths else paths
