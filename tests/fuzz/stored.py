@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import re
 import shutil
 import sqlite3
 import struct
@@ -19,6 +20,7 @@ from metadb.files import Folder
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS
 from metadb.recovery import CopyPlace, State, choose, read_state, write_state
 from metadb.sums import PageSums, damaged_pages
+from s3api.metadata import meta_headers
 from store.chunks import fragment
 from store.chunks.drive_io import segment_of_name
 from store.chunks.errors import LabelError
@@ -27,6 +29,8 @@ from store.chunks.label import decode_label, encode_label
 from store.chunks.types import DriveId, Owner, Segment, SegmentId, run_id
 from store.types import decode_listed_meta, decode_meta, encode_meta
 from tests.fuzz.registry import cut, target
+
+_ends_line = re.compile(rb"[\r\n\0]").search
 
 SEGMENT = Segment(
     id=SegmentId(7),
@@ -94,11 +98,13 @@ def member_name(raw: bytes) -> None:
 
 @target(msgspec.DecodeError)
 def object_meta(raw: bytes) -> None:
-    """JSON of an inode, as a row has it."""
+    """JSON of an inode, as a row has it; whatever it says, no header is split by it."""
     text = raw.decode("utf-8", "ignore")
     decode_listed_meta(text)
     meta = decode_meta(text)
     assert decode_meta(encode_meta(meta)) == meta
+    for name, value in meta_headers(meta):
+        assert not _ends_line(name + value), (name, value)
 
 
 @target()

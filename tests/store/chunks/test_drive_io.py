@@ -1,0 +1,25 @@
+"""What the drive's folders hold beside our own files is passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from store.chunks.drive_io import DriveIO
+from store.chunks.label import format_drives
+from store.chunks.types import SegmentId
+
+
+def test_foreign_files_among_the_members_are_passed_over(tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    format_drives([drive])
+    io = DriveIO(drive)
+    assert io.attach() is not None
+    io.create_segment(SegmentId(0x107), 0)
+    segments = drive / "twofold" / "segments"
+    (segments / "lost+found").mkdir()
+    (segments / "notes.txt").touch()
+    for name in ("something.seg", "-00000001.seg", "0x0000001.new", "000000107.old"):
+        (segments / "07" / name).touch()
+    assert io.list_folders() == ["07"]
+    assert [member.segment for member in io.list_segments("07")] == [0x107]
+    io.detach()
