@@ -117,9 +117,8 @@ def wal_header(raw: bytes) -> None:
 
 @functools.cache
 def _copies() -> Path:
-    """A primary and a copy, whole and in one generation, below a folder in memory."""
-    memory = Path("/dev/shm")
-    base = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+    """A primary and a copy, whole and in one generation, below a folder of our own."""
+    base = Path(tempfile.mkdtemp(prefix="fuzz-"))
     atexit.register(shutil.rmtree, base, ignore_errors=True)
     made = base / "made"
     made.mkdir()
@@ -155,8 +154,7 @@ def _kept(place: str) -> dict[str, bytes]:
 def metadata_copies(raw: bytes) -> None:
     """Copies with patches: each is file, place, content, ended by a newline.
 
-    Whatever is wrong with them, one is chosen or all are refused; where the copy is intact, what
-    is chosen has all that was committed.
+    Whatever is wrong with them, one is chosen or all are refused.
     """
     base = _copies()
     files = {place: dict(_kept(place)) for place in ("primary", "copy")}
