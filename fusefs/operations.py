@@ -1,8 +1,9 @@
 """The kernel's requests, answered: decode, one call of `store.files`, encode.
 
 Every handler goes through `answered`, since any exception but FUSEError would end the mount.
-Permissions, ACLs included, are the kernel's to check, and so is clearing set-id bits: it
-sends a setattr of its own before a write, as libfuse before 3.17 does not take HANDLE_KILLPRIV.
+Permissions, ACLs included, are the kernel's to check. Clearing set-id bits is, too, up to libfuse
+3.16: it sends a setattr of its own before a write. Later ones take HANDLE_KILLPRIV, and pyfuse3 has
+no way to refuse it: then each write and truncation clears them here, whoever writes.
 Invariants: what a reply makes the kernel hold is noted in `KernelCache` before it leaves.
 Concurrency: pyfuse3 runs each request in a task of the one trio loop; a handler that awaits
 nothing is answered before anything else happens. No handler ever touches the mount itself.
@@ -11,6 +12,7 @@ Source: fuse(4), pyfuse3's `Operations`, libfuse's fuse_lowlevel.h.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import logging
@@ -40,6 +42,12 @@ T = TypeVar("T")
 Handler = Callable[P, Coroutine[Any, Any, T]]
 
 _USER: Final = b"user."
+_TAKES_KILLPRIV: Final = 317
+
+
+def libfuse_version() -> int:
+    """Of the library that pyfuse3 runs on: 314 for 3.14."""
+    return int(ctypes.CDLL(pyfuse3.__file__).fuse_version())
 
 
 def answered(handler: Handler[P, T]) -> Handler[P, T]:
@@ -73,6 +81,7 @@ class Operations(pyfuse3.Operations):
         self.enable_acl = xattrs and acls
         self.initialized = trio.Event()
         self._xattrs = xattrs
+        self._clears_set_id = libfuse_version() >= _TAKES_KILLPRIV
         self._files = files
         self._cache = cache
         self._open_files: Handles[Handle] = Handles()
@@ -143,6 +152,8 @@ class Operations(pyfuse3.Operations):
             ctime_ns=attr.st_ctime_ns if fields.update_ctime else None,
         )
         handle = None if fh is None else self._open_files[fh]
+        if self._clears_set_id and fields.update_size:
+            self._files.clear_set_id(InodeId(inode))
         return entry_of(await self._files.change(InodeId(inode), changes, handle))
 
     @answered
@@ -236,7 +247,8 @@ class Operations(pyfuse3.Operations):
     @answered
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         # FileInfo keeps the page cache from open to open by default: rule R0 makes that right.
-        handle = self._files.open(InodeId(inode), flags, clear_set_id=ctx.uid != 0)
+        clears = self._clears_set_id or ctx.uid != 0
+        handle = self._files.open(InodeId(inode), flags, clear_set_id=clears)
         return FileInfo(fh=self._open_files.add(handle))
 
     @answered
@@ -250,7 +262,10 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._open_files[fh].write(off, buf)
+        handle = self._open_files[fh]
+        if self._clears_set_id:
+            self._files.clear_set_id(handle.inode)
+        return await handle.write(off, buf)
 
     @answered
     async def flush(self, fh: int) -> None:

@@ -75,6 +75,10 @@ class Capacity:
     name_bytes_max: int = 255
 
 
+# Set-group-id without execution by the group is no right (it once meant mandatory locks).
+_GROUP_RUNS = stat.S_ISGID | stat.S_IXGRP
+
+
 class Files:
     """See the module's header. Every method may raise NoSuchEntry for an inode that is gone."""
 
@@ -228,12 +232,19 @@ class Files:
             raise InvalidArgument(inode, "no regular file")
         if flags & _WRITING:
             self._check_free(row)
-        if clear_set_id and flags & os.O_TRUNC and row.mode & (stat.S_ISUID | stat.S_ISGID):
-            self._transact(_change, inode, Changes(uid=row.uid), now_ns())
+        if clear_set_id and flags & os.O_TRUNC:
+            self.clear_set_id(inode)
         handle = Handle(self._state, self._drafts, row)
         if flags & os.O_TRUNC:
             handle.draft.truncate(0)
         return handle
+
+    def clear_set_id(self, inode: InodeId) -> None:
+        """Take the set-id bits away, as writing does where the kernel leaves that to us."""
+        row = self.attributes(inode)
+        if row.mode & stat.S_ISUID or row.mode & _GROUP_RUNS == _GROUP_RUNS:
+            # As a change of owner does, here to the same.
+            self._transact(_change, inode, Changes(uid=row.uid), now_ns())
 
     def forgotten(self, numbers: Sequence[InodeId]) -> None:
         """The kernel no longer has these inodes: those without a name go, if nothing holds them.

@@ -110,8 +110,8 @@ class Handle:
     async def write(self, offset: int, piece: bytes) -> int:
         """Take all of `piece`; returns its length. The piece is kept: it must not change.
 
-        Set-user-id and set-group-id bits are the kernel's to clear: unless told otherwise
-        (HANDLE_KILLPRIV) it sends a setattr before the write.
+        Set-user-id and set-group-id bits are the kernel's to clear, by a setattr before the write,
+        unless it is told otherwise (HANDLE_KILLPRIV): see `Files.clear_set_id`.
         Raises NoSpace, QuotaExceeded, Unavailable: then nothing of the piece was taken.
         """
         return await self._draft.write(offset, piece)

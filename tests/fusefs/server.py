@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+from fusefs import operations
 from fusefs.invalidate import MountInvalidator
 from fusefs.kernelcache import NAMES_MAX
 from fusefs.mount import MountOptions, serve_mount
@@ -172,6 +173,9 @@ async def stop_at_signal(scope: trio.CancelScope) -> None:
 
 async def main(folder: str, mountpoint: str, *settings: str) -> None:
     chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in settings)}
+    pretended = chosen.pop("libfuse", None)
+    if pretended is not None:
+        operations.libfuse_version = lambda: pretended
     options = MountOptions(path=mountpoint, **chosen)
     async with open_namespace(Path(folder)) as opened, trio.open_nursery() as nursery:
         nursery.start_soon(stop_at_signal, nursery.cancel_scope)

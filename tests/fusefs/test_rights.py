@@ -200,3 +200,23 @@ def test_only_who_may_write_a_file_sets_its_attributes(shared: Path) -> None:
     assert errno_as(BERT, put, file) == errno.EACCES
     assert errno_as(ANNA, put, file) == 0
     assert errno_as(BERT, "os.getxattr(sys.argv[1], 'user.s3.meta.k')", file) == 0
+
+
+def test_where_libfuse_leaves_the_bits_to_us_each_write_clears_them(tmp_path: Path) -> None:
+    """libfuse 3.17 and later; of root's own writes the kernel thinks that they leave the bits."""
+    mounted = Mount(tmp_path, libfuse=317)
+    try:
+        file = mounted.box / "file"
+        for flags, size in ((os.O_WRONLY, None), (os.O_WRONLY | os.O_TRUNC, None), (0, 3)):
+            file.write_bytes(b"0123456789")
+            file.chmod(0o6755)
+            if size is not None:
+                os.truncate(file, size)
+            else:
+                opened = os.open(file, flags)
+                if not flags & os.O_TRUNC:
+                    os.write(opened, b"x")
+                os.close(opened)
+            assert stat.S_IMODE(file.stat().st_mode) == 0o755
+    finally:
+        mounted.close()

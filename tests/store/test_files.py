@@ -255,3 +255,17 @@ async def test_capacity_counts_what_is_stored(opened: Opened) -> None:
     assert before.blocks_free - after.blocks_free == (1 << 20) // after.block_bytes
     assert (after.block_bytes, after.name_bytes_max) == (4096, 255)
     assert after.files - after.files_free == before.files - before.files_free + 1
+
+
+async def test_set_id_bits_are_cleared_where_that_is_left_to_us(opened: Opened) -> None:
+    files = opened.namespace.files
+    inode = await made(files, box(files), b"f", b"x")
+    for before, after in ((0o6777, 0o777), (0o4644, 0o644), (0o2755, 0o755), (0o2644, 0o2644)):
+        await files.change(inode, Changes(mode=before))
+        files.clear_set_id(inode)
+        assert stat.S_IMODE(files.attributes(inode).mode) == after
+        await files.change(inode, Changes(mode=before))
+        await files.open(inode, os.O_WRONLY | os.O_TRUNC).release()
+        assert stat.S_IMODE(files.attributes(inode).mode) == before
+        await files.open(inode, os.O_WRONLY | os.O_TRUNC, clear_set_id=True).release()
+        assert stat.S_IMODE(files.attributes(inode).mode) == after
