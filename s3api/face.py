@@ -107,6 +107,16 @@ class Face:
         if not self._decide(request, said, action, bucket, key, version, told):
             raise AccessDenied()
 
+    def denies(self, request: Request, action: str, bucket: str, key: str) -> bool:
+        """Whether the bucket's policy denies it in so many words. Raises NoSuchBucket."""
+        said = self.bucket_access(bucket)
+        if said.rules.policy is None:
+            return False
+        facts = self._facts(request, action, said, _Existing(self, bucket, key, None))
+        resource = resource_arn(bucket, key)
+        decision = decide(request.auth.access, said.rules, action, resource, facts)
+        return decision.outcome is Outcome.DENIED
+
     def authorize_creation(self, request: Request, action: str) -> None:
         """Whether the sender may do this to a bucket that is not there yet. Raises AccessDenied."""
         facts = self._facts(request, action, None)

@@ -71,17 +71,27 @@ async def head_object(face: Face, request: Request) -> Response:
 
 def _shown_lock(face: Face, request: Request, meta: ObjectMeta) -> ObjectMeta:
     """The metadata with as much of its lock as the caller may see."""
-    bucket, key = request.bucket, request.key
-    if meta.lock_mode and not face.allows(request, "s3:GetObjectRetention", bucket, key):
+    if meta.lock_mode and not face.allows(request, "s3:GetObjectRetention", *_named(request)):
         meta = replace(meta, lock_mode="")
-    if meta.legal_hold and not face.allows(request, "s3:GetObjectLegalHold", bucket, key):
+    if meta.legal_hold and not face.allows(request, "s3:GetObjectLegalHold", *_named(request)):
         meta = replace(meta, legal_hold=False)
     return meta
+
+
+def _named(request: Request) -> tuple[str, str]:
+    return request.bucket, request.key
+
+
+def _tagging_action(request: Request) -> str:
+    return f"s3:GetObject{'Version' if 'versionId' in request.query else ''}Tagging"
 
 
 def _select(face: Face, request: Request, stat: ObjectStat) -> _Selection:
     """Raises PreconditionFailed, InvalidRange, InvalidPartNumber, InvalidRequest."""
     meta = stat.meta
+    if meta.tags and not face.allows(request, _tagging_action(request), *_named(request)):
+        # How many tags there are is for those to see who may read them.
+        meta = replace(meta, tags={})
     headers = [
         (b"etag", b'"%b"' % stat.etag.encode()),
         (b"last-modified", http_date(stat.modified_ns)),

@@ -2,7 +2,7 @@
 
 A request whose host is `<bucket>.<website domain>` comes here and nowhere else. It is nobody's: no
 signature counts, no parameter is looked at, and only GET and HEAD are answered. What makes a bucket
-readable here is its website configuration.
+readable here is its website configuration, but for what the bucket's policy denies to everybody.
 
 In this order, as Amazon S3 does it: the redirect of everything, rules for a prefix, the object (or
 the index document of its folder), its own redirect, the folder of that name, rules for errors, the
@@ -18,7 +18,7 @@ import html
 from dataclasses import replace
 from http import HTTPStatus
 
-from s3api.errors import Refusal, failure_of
+from s3api.errors import AccessDenied, Refusal, failure_of
 from s3api.face import Face
 from s3api.httpstream import Header
 from s3api.listing import encode_key
@@ -97,6 +97,8 @@ def _find(face: Face, bucket: str, key: str) -> ObjectStat | None:
 
 async def _object(face: Face, request: Request, key: str) -> Response:
     request.key = key
+    if face.denies(request, "s3:GetObject", request.bucket, key):
+        raise AccessDenied()
     run = head_object if request.method == "HEAD" else get_object
     return await run(face, request)
 

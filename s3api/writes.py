@@ -96,7 +96,7 @@ async def copy_object(face: Face, request: Request) -> Response:
             "changing the object's metadata, storage class, website redirect location or "
             "encryption attributes."
         )
-    meta = _shared_meta(face, request, meta, stat)
+    meta = _shared_meta(face, request, meta, source, stat)
     checksums = await _asked_checksum(face, request, source, stat)
     made = await face.namespace.objects.copy(
         (source.bucket, source.key),
@@ -229,16 +229,20 @@ def _copied_meta(face: Face, request: Request, source: ObjectStat) -> ObjectMeta
 
 
 def _shared_meta(
-    face: Face, request: Request, meta: ObjectMeta | None, source: ObjectStat
+    face: Face, request: Request, meta: ObjectMeta | None, source: CopySource, stat: ObjectStat
 ) -> ObjectMeta | None:
     """The same with the copy's own owner and ACL, and the sender asked about its tags.
 
-    Raises what `owned_meta` raises, AccessDenied.
+    Tags that come along are read and written. Raises what `owned_meta` raises, AccessDenied.
     """
-    tags = source.meta.tags if meta is None else meta.tags
+    tags = stat.meta.tags if meta is None else meta.tags
     if tags:
         face.authorize(request, "s3:PutObjectTagging", request.bucket, request.key)
-    kept = replace(source.meta, lock_mode="", lock_until_ns=0, legal_hold=False)
+        if not _replaces(request, b"x-amz-tagging-directive"):
+            version = "Version" if source.version_id else ""
+            action = f"s3:GetObject{version}Tagging"
+            face.authorize(request, action, source.bucket, source.key, source.version_id or "")
+    kept = replace(stat.meta, lock_mode="", lock_until_ns=0, legal_hold=False)
     made = owned_meta(face, request, kept if meta is None else meta)
     return None if meta is None and made == kept else made
 

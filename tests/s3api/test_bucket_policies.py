@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.s3api.conftest import ALICE, BOB
+from tests.s3api.conftest import ALICE, BOB, WEBSITE_DOMAIN
 from tests.s3api.permissions import CALLS, Call, World, policy_of
 from tests.s3api.raw import send
 from tests.s3api.test_objects import code_of
@@ -287,6 +287,35 @@ def test_lock_headers_are_shown_to_who_may_see_the_lock(world):
             answer = world.send(CALLS[name], BOB)
             assert answer.status == 200
             assert {mode, hold} & {*answer.headers} == shown
+
+
+def test_tags_are_counted_to_who_may_read_them(world):
+    let(world, ("s3:GetObject", "k"))
+    assert "x-amz-tagging-count" not in world.send(GET, BOB).headers
+    let(world, ("s3:GetObject", "k"), ("s3:GetObjectTagging", "k"))
+    assert world.send(GET, BOB).headers["x-amz-tagging-count"] == "1"
+    assert world.send(GET, ALICE).headers["x-amz-tagging-count"] == "1"
+
+
+def test_tags_are_copied_by_who_may_read_and_write_them(world):
+    copy = replace(CALLS["CopyObject"], headers={"x-amz-copy-source": "/{b}/k"})
+    grants = [("s3:GetObject", "k"), ("s3:PutObject", "new")]
+    further = [("s3:GetObjectTagging", "k"), ("s3:PutObjectTagging", "new")]
+    for more in ([], further[:1], further[1:]):
+        let(world, *grants, *more)
+        assert world.send(copy, BOB).status == 403
+    let(world, *grants, *further)
+    assert world.send(copy, BOB).status == 200
+
+
+def test_what_a_policy_denies_is_on_no_website(endpoint, alice, world):
+    website = {"IndexDocument": {"Suffix": "k"}}
+    alice.put_bucket_website(Bucket=world.bucket, WebsiteConfiguration=website)
+    host = f"{world.bucket}.{WEBSITE_DOMAIN}"
+    assert send(endpoint, "GET", "/k", sign=False, host=host).body == b"x"
+    put(alice, world.bucket, statement("Deny", "s3:GetObject", f"arn:aws:s3:::{world.bucket}/k"))
+    for path in ("/k", "/"):
+        assert send(endpoint, "GET", path, sign=False, host=host).status == 403
 
 
 # -- the public access block -----------------------------------------------------------------
