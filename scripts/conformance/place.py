@@ -163,12 +163,13 @@ def environment(name: str, packages: Sequence[str]) -> Path:
     return python
 
 
-def client_of(site: Site, key: Key) -> Any:
+def client_of(site: Site, key: Key, service: str = "s3") -> Any:
     """A boto3 client with its defaults."""
     import boto3
 
-    return boto3.client(
-        "s3",
+    make: Any = boto3.client
+    return make(
+        service,
         endpoint_url=site.url,
         aws_access_key_id=key.access,
         aws_secret_access_key=key.secret,
