@@ -224,40 +224,35 @@ def _versions(runs: Sequence[Run]) -> str:
 
 
 def _counts(runs: Sequence[Run]) -> str:
-    """A table: a line per group, then per tier, then all."""
-    head = [
+    """A table: a line per group, then per tier, then per file."""
+    cases = {case.case: case for run in runs for case in run.cases}
+    rows: list[tuple[str, str, set[str]]] = []
+    for group in sorted(GROUPS, key=lambda group: group.tier):
+        names = {name for name, case in cases.items() if case.group == group.name}
+        rows.append((group.name, str(group.tier), names))
+    for tier, title in TIERS.items():
+        groups = {group.name for group in GROUPS if group.tier == tier}
+        names = {name for name, case in cases.items() if case.group in groups}
+        rows.append((f"*all of tier {tier}: {title}*", "", names))
+    for stem in sorted({name.partition("::")[0] for name in cases}):
+        names = {name for name in cases if name.startswith(f"{stem}::")}
+        rows.append((f"**{stem}.py**", "", names))
+    lines = [
         "| group | tier | cases | " + " | ".join(run.scheme for run in runs) + " |",
         "|---|---|---:|" + "---:|" * len(runs),
     ]
-    totals = Counter(case.group for case in runs[0].cases)
-    lines = [
-        f"| {group.name} | {group.tier} | {totals[group.name]} | "
-        + " | ".join(str(run.count("passed", group.name)) for run in runs)
-        + " |"
-        for group in sorted(GROUPS, key=lambda group: group.tier)
-        if totals[group.name]
-    ]
-    for tier, title in TIERS.items():
-        names = [group.name for group in GROUPS if group.tier == tier]
-        passed = [sum(run.count("passed", name) for name in names) for run in runs]
-        lines.append(
-            f"| *all of tier {tier}: {title}* | | {sum(totals[name] for name in names)} | "
-            + " | ".join(f"*{count}*" for count in passed)
-            + " |"
-        )
-    for stem, total in sorted(
-        Counter(case.test.partition("::")[0] for case in runs[0].cases).items()
-    ):
-        passed = [
-            sum(
-                case.outcome == "passed" and case.test.startswith(f"{stem}::") for case in run.cases
-            )
-            for run in runs
-        ]
-        lines.append(
-            f"| **{stem}.py** | | {total} | " + " | ".join(f"**{n}**" for n in passed) + " |"
-        )
-    return "\n".join([*head, *lines]) + "\n"
+    for title, tier, names in rows:
+        if names:
+            cells = " | ".join(_passed(run, names) for run in runs)
+            lines.append(f"| {title} | {tier} | {len(names)} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def _passed(run: Run, names: set[str]) -> str:
+    """How many of these cases passed, and of how many if not all were run."""
+    outcomes = [case.outcome for case in run.cases if case.case in names]
+    passed = outcomes.count("passed")
+    return str(passed) if len(outcomes) == len(names) else f"{passed} of {len(outcomes)} run"
 
 
 def _failures(runs: Sequence[Run], reasons: Sequence[Reason], chosen: dict[str, int]) -> str:
@@ -266,13 +261,14 @@ def _failures(runs: Sequence[Run], reasons: Sequence[Reason], chosen: dict[str, 
     for run in runs:
         for case in run.failures():
             cases.setdefault(case.function, Counter())[run.scheme] += 1
+    ran = {run.scheme: {case.function for case in run.cases} for run in runs}
     lines = []
     for index, reason in enumerate(reasons):
         names = sorted(name for name in cases if chosen.get(name) == index)
         if not names:
             continue
         count = max(sum(cases[name][run.scheme] for name in names) for run in runs)
-        told = ", ".join(_named(name, cases[name]) for name in names)
+        told = ", ".join(_named(name, cases[name], ran) for name in names)
         cases_told = f"{count} case{'s' * (count != 1)}"
         lines.append(
             textwrap.fill(
@@ -287,9 +283,11 @@ def _failures(runs: Sequence[Run], reasons: Sequence[Reason], chosen: dict[str, 
     return "\n".join(lines)
 
 
-def _named(name: str, schemes: Counter[str]) -> str:
-    count = max(schemes.values())
-    only = "" if len(schemes) == len(SCHEMES) else f", over {next(iter(schemes))} only"
-    return f"`{name}`" + (
-        f" ({count} cases{only})" if count > 1 else f" ({only[2:]})" if only else ""
-    )
+def _named(name: str, failed: Counter[str], ran: dict[str, set[str]]) -> str:
+    """A failing function, how many cases of it fail, and where if not wherever it was run."""
+    notes = []
+    if max(failed.values()) > 1:
+        notes.append(f"{max(failed.values())} cases")
+    if set(failed) != {scheme for scheme, names in ran.items() if name in names}:
+        notes.append(f"over {next(iter(failed))} only")
+    return f"`{name}`" + (f" ({', '.join(notes)})" if notes else "")
