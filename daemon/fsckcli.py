@@ -61,7 +61,7 @@ def fsck(
     from daemon.config import ConfigError
     from daemon.ellipses import RangeError
     from daemon.stoppedstore import named_store
-    from metadb.errors import MetadbError
+    from metadb.errors import MetadbError, NoUsableCopy
     from store.chunks.errors import ChunkError
     from store.fsck import is_sound
 
@@ -71,6 +71,11 @@ def fsck(
         fail(EXIT_USAGE, *error.faults)
     except RangeError as error:
         fail(EXIT_USAGE, str(error))
+    except NoUsableCopy as error:
+        fail(
+            EXIT_FAILED,
+            f"no copy of the metadata can be used ({error}): see twofold meta restore, or salvage",
+        )
     except (NoDaemon, ChunkError, MetadbError, OSError) as error:
         fail(EXIT_FAILED, str(error))
     if verdict.error:
@@ -93,9 +98,10 @@ def _verdict(named: NamedStore, *, repair: bool) -> Verdict:
         return ask_fsck(socket, Wish(repair=repair))
     import trio
 
-    # As many drives as may be away: to tell what is lost is what this is for.
+    # To tell what is lost, as many drives as like may be away. To change something the newest
+    # label and copy must be sure to be among those that are there.
     paths = named.paths()
-    with stopped_pool(paths, allow_missing=len(paths)) as pool:
+    with stopped_pool(paths, allow_missing=None if repair else len(paths)) as pool:
         return trio.run(partial(look_while_stopped, pool, repair=repair))
 
 

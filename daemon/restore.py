@@ -24,7 +24,7 @@ from metadb.errors import NoUsableCopy, SchemaTooNew
 from metadb.offline import Facts, facts_of, lay_down, opened_copy, raise_inode_ceiling
 from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
 from store.chunks.pool import Pool
-from store.chunks.types import DriveId
+from store.chunks.types import DriveId, DriveState
 from store.inspection import follow_members
 
 
@@ -91,6 +91,9 @@ async def reopened(pool: Pool) -> AsyncIterator[SqliteEngine]:
     async def note_ejected(drive: str) -> None:
         await pool.raise_epoch(leave_out=DriveId(drive))
 
+    if any(drive.state is DriveState.OFFLINE for drive in pool.drives):
+        # What is changed now they miss: their copies must never be gone on from.
+        await pool.raise_epoch()
     config = MetadbConfig(copies=copies_wanted(pool))
     async with open_engine(copy_places(pool), config=config, on_eject=note_ejected) as engine:
         yield engine

@@ -300,3 +300,16 @@ def test_exit_codes_tell_and_a_repaired_store_gives_all_it_has(tmp_path: Path) -
         harness.start()
         got = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in BODIES}
         assert got == BODIES
+
+
+@pytest.mark.slow
+async def test_a_repair_while_a_drive_is_away_makes_its_copy_an_old_one(
+    drives: list[Path],
+) -> None:
+    """The primary's: its return must not undo the repair."""
+    on_rows("UPDATE usage SET size = size + 1")(drives)
+    away = drives[0].rename(drives[0].with_name("away"))
+    assert (await _look(drives, repair=True)).repaired
+    away.rename(drives[0])
+    left = _names((await _look(drives)).left)
+    assert left == {fsck.DRIVES_THERE}

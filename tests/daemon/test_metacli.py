@@ -101,6 +101,8 @@ def test_a_backup_while_many_write_holds_all_that_was_acknowledged_before(
             done.wait(0.01)
         before = list(acknowledged)
         _meta(harness, "backup", str(tmp_path / "b"), str(harness.config_file))
+        checked = harness.run("fsck", str(harness.config_file))
+        assert checked.returncode == 0, checked.stdout
     finally:
         done.set()
         writer.join()
