@@ -230,10 +230,10 @@ def _counts(runs: Sequence[Run]) -> str:
     for group in sorted(GROUPS, key=lambda group: group.tier):
         names = {name for name, case in cases.items() if case.group == group.name}
         rows.append((group.name, str(group.tier), names))
-    for tier, title in TIERS.items():
-        groups = {group.name for group in GROUPS if group.tier == tier}
+    for number, what in TIERS.items():
+        groups = {group.name for group in GROUPS if group.tier == number}
         names = {name for name, case in cases.items() if case.group in groups}
-        rows.append((f"*all of tier {tier}: {title}*", "", names))
+        rows.append((f"*all of tier {number}: {what}*", "", names))
     for stem in sorted({name.partition("::")[0] for name in cases}):
         names = {name for name in cases if name.startswith(f"{stem}::")}
         rows.append((f"**{stem}.py**", "", names))
