@@ -8,6 +8,7 @@ Every fault is found before any is told, each by the setting's full name.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import stat
 import tomllib
@@ -196,6 +197,7 @@ def _cross_faults(settings: Settings) -> list[str]:
         _address_faults,
         _tls_faults,
         _domain_faults,
+        _proxy_faults,
         _user_faults,
         _path_faults,
     )
@@ -259,6 +261,14 @@ def _domain_faults(settings: Settings) -> Iterator[str]:
     for domain in settings.s3.website_domains:
         if domain.lower() in taken:
             yield f"s3.website_domains: {domain} is one of s3.domains, which are not for websites"
+
+
+def _proxy_faults(settings: Settings) -> Iterator[str]:
+    for text in settings.s3.trusted_proxies:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            yield f"s3.trusted_proxies: {text} is no address, and no range like 10.0.0.0/8"
 
 
 def _user_faults(settings: Settings) -> Iterator[str]:

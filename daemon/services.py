@@ -30,6 +30,7 @@ from s3api.app import S3App
 from s3api.credentials import Credential, IdentityCredentials, MemoryCredentials
 from s3api.face import Face, accounts_by_owner
 from s3api.lifespan import lifespan
+from s3api.proxies import parse_networks
 from s3api.responses import render_refused_head
 from s3api.sigv4 import Verifier
 from store.access.ownership import Ownership
@@ -157,6 +158,7 @@ def create_application(
             Ownership(settings.object_ownership) if settings.object_ownership else None
         ),
         block_public_access=settings.block_public_access,
+        trusted_proxies=parse_networks(settings.trusted_proxies),
         accounts=accounts,
     )
     return S3App(face)

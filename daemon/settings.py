@@ -84,7 +84,7 @@ class S3Settings(Struct, frozen=True, kw_only=True):
     domains: names below which the first label is a bucket (virtual-host style); website_domains:
     the same for buckets as websites. users: who has a key beside the root.
     object_ownership ("": none, as on S3 of old), block_public_access: what S3 gives a new bucket
-    whose maker doesn't say.
+    whose maker doesn't say. trusted_proxies: addresses and ranges whose X-Forwarded-For counts.
     server: http1 is our own; hypercorn comes later, for HTTP/2.
     """
 
@@ -97,6 +97,7 @@ class S3Settings(Struct, frozen=True, kw_only=True):
         "BucketOwnerEnforced"
     )
     block_public_access: bool = True
+    trusted_proxies: tuple[Name, ...] = ()
     tls_cert_file: str = ""
     tls_key_file: str = ""
     server: Literal["http1"] = "http1"

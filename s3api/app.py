@@ -31,6 +31,7 @@ from s3api.face import Face
 from s3api.httpstream import ClientDisconnected, RequestStream, stream_of
 from s3api.iam.query import is_query
 from s3api.operations import Operation
+from s3api.proxies import client_address
 from s3api.requests import (
     Request,
     adopt_query_headers,
@@ -105,7 +106,7 @@ class S3App(QuartTrio):
             # Its body is signed, too: the operation verifies it when it has all of it.
             request = open_request(stream, scheme, face.domains)
             if not request.bucket:
-                request.peer = _peer(scope)
+                request.peer = _peer(scope, request, face)
                 call.request, call.operation = request, QUERY
                 return
         auth = face.verifier.authenticate(
@@ -115,7 +116,7 @@ class S3App(QuartTrio):
         request = call.request = open_request(stream, scheme, face.domains)
         request.auth = auth
         request.owner = auth.account.owner
-        request.peer = _peer(scope)
+        request.peer = _peer(scope, request, face)
         if auth.presigned:
             adopt_query_headers(request)
         operation = find_operation(request)
@@ -191,8 +192,11 @@ class S3App(QuartTrio):
         return _quart_response(response, call.id)
 
 
-def _peer(scope: Any) -> str:
-    return "" if scope["client"] is None else str(scope["client"][0])
+def _peer(scope: Any, request: Request, face: Face) -> str:
+    peer = "" if scope["client"] is None else str(scope["client"][0])
+    if not face.trusted_proxies:
+        return peer
+    return client_address(peer, request.text(b"x-forwarded-for"), face.trusted_proxies)
 
 
 def _quart_response(response: Response, request_id: str) -> QuartResponse:

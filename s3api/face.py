@@ -22,6 +22,7 @@ from s3api.bucketaccess import BucketAccess, BucketAccesses, owner_of, private_a
 from s3api.credentials import NO_FACTS, ROOT, Account, Facts
 from s3api.errors import AccessDenied
 from s3api.iam.webidentity import WebIdentities
+from s3api.proxies import Network
 from s3api.requestfacts import RequestFacts
 from s3api.requests import Request, parse_copy_source
 from s3api.sigv4 import Verifier
@@ -55,7 +56,8 @@ class Face:
 
     domains, website_domains: lower case; `<bucket>.<domain>` as host names a bucket, of the API or
     as a website. object_ownership, block_public_access: what new buckets have, where their maker
-    says nothing. accounts: those with a name to show, by their owner strings.
+    says nothing. trusted_proxies: who is believed whom it speaks for. accounts: those with a name
+    to show, by their owner strings.
     """
 
     namespace: Namespace
@@ -65,6 +67,7 @@ class Face:
     website_domains: tuple[bytes, ...] = ()
     object_ownership: Ownership | None = DEFAULT_OWNERSHIP
     block_public_access: bool = True
+    trusted_proxies: tuple[Network, ...] = ()
     accesses: BucketAccesses = field(default_factory=BucketAccesses)
     web_identities: WebIdentities = field(default_factory=WebIdentities)
     accounts: dict[str, Account] = field(default_factory=lambda: accounts_by_owner(()))

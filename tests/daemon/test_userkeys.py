@@ -54,6 +54,8 @@ def test_secrets_come_from_the_configuration_or_a_file_of_their_own(tmp_path: Pa
         (BOB + 'secrets = "x"\n', "s3.users: object contains unknown field"),
         ('[[s3.users]]\nname = "bob"\nsecret_key = "bobs-own-secret"\n', "missing required field"),
         ('[s3]\ndomains = ["a.b"]\nwebsite_domains = ["A.b"]\n', "s3.website_domains: A.b is one"),
+        ('[s3]\ntrusted_proxies = ["10.0.0.1/8"]\n', "10.0.0.1/8 is no address"),
+        (BOB + "umask = 0o1777\n", "s3.users"),
     ],
 )
 def test_faults_are_told_without_the_secret(tmp_path: Path, text: str, fault: str) -> None:
