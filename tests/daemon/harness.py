@@ -34,7 +34,7 @@ from daemon.control import NoDaemon, ask_status
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS_KEY = "TESTROOTKEY"
 SECRET_KEY = "a-secret-for-the-tests-only"
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 40.0
 HAS_FUSE = os.path.exists("/dev/fuse") and os.access("/dev/fuse", os.R_OK | os.W_OK)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.daemon.harness import DaemonHarness
 
-_WITHIN_S = 20.0
+_WITHIN_S = 60.0
 
 
 def drive_status(harness: DaemonHarness, number: int) -> dict[str, Any]:
