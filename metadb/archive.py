@@ -83,18 +83,26 @@ class Archive:
             self.manifest, self._start = _read_head(file)
             self._stop = os.fstat(file.fileno()).st_size - _SUM_BYTES
             _verify(file, self._stop)
+        if self._start > self._stop:
+            raise BadArchive(f"{path}: it is damaged")
 
     def pieces(self) -> Iterator[bytes]:
         """The database file's bytes. Raises BadArchive when they are not as many as it says."""
+        try:
+            yield from self._expanded()
+        except zlib.error as error:
+            raise BadArchive(f"{self.path}: it is damaged") from error
+
+    def _expanded(self) -> Iterator[bytes]:
         expand = zlib.decompressobj()
-        size = 0
+        size, size_max = 0, self.manifest.database_bytes
         with self.path.open("rb") as file:
             file.seek(self._start)
             left = self._stop - self._start
-            while left:
+            while left and size <= size_max:
                 pressed = file.read(min(_PIECE_BYTES, left))
                 left -= len(pressed)
-                while pressed:
+                while pressed and size <= size_max:
                     piece = expand.decompress(pressed, _PIECE_BYTES)
                     pressed = expand.unconsumed_tail
                     size += len(piece)
@@ -102,7 +110,7 @@ class Archive:
         rest = expand.flush()
         size += len(rest)
         yield rest
-        if not expand.eof or size != self.manifest.database_bytes:
+        if not expand.eof or size != size_max:
             raise BadArchive(f"{self.path}: it is damaged")
 
 
@@ -117,7 +125,7 @@ def _read_head(file: BinaryIO) -> tuple[Manifest, int]:
     text = file.read(min(size, _MANIFEST_BYTES_MAX))
     try:
         return msgspec.json.decode(text, type=Manifest), _HEAD.size + size
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise BadArchive(f"{file.name}: it is damaged") from error
 
 

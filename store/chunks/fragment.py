@@ -47,6 +47,7 @@ _CHECKSUM_OFFSET = HEADER_BYTES - HASH_BYTES
 assert _IDENTITY.size == 64
 assert _TABLE_OFFSET == 80
 
+_FILE_BYTES_MAX = (1 << 63) - 1
 MAX_SHARD_BYTES = (_CHECKSUM_OFFSET - _TABLE_OFFSET) // HASH_BYTES * BLOCK_BYTES
 """Longest shard whose checksums fit the header."""
 
@@ -163,6 +164,8 @@ def read_fragment(header: Buffer) -> Fragment | None:
     table = bytes(memoryview(header)[_TABLE_OFFSET : _TABLE_OFFSET + blocks * HASH_BYTES])
     sound = 1 <= k <= k + m <= MAX_SHARDS and shard < k + m and 0 < size <= MAX_SHARD_BYTES
     if version != FORMAT_VERSION or not sound or not 0 < payload <= k * size:
+        return None
+    if owned.owner.offset + payload > _FILE_BYTES_MAX:
         return None
     return Fragment(
         store=store,

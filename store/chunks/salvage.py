@@ -189,6 +189,12 @@ def _take(shards: Mapping[int, Found], into: Path, salvaged: Salvaged) -> None:
         while payload:
             written = os.pwrite(descriptor, payload, start)
             payload, start = payload[written:], start + written
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        # No file system here has room for this place; one odd header must not end it all.
+        file.lost.append(place)
+        return
     finally:
         os.close(descriptor)
     file.written.append(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import asked, connection, documents, signatures, stored, values, wire
+from tests.fuzz import asked, connection, documents, rescued, signatures, stored, values, wire
 from tests.fuzz.registry import TARGETS, Target
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "asked",
     "connection",
     "documents",
+    "rescued",
     "signatures",
     "stored",
     "values",
