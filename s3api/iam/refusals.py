@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from s3api.errors import failure_of
-from s3api.refusals import Refusal
 from store.access import errors as access_errors
 from store.identity import errors as identity_errors
 from store.identity.sessions import TokenTooLarge
 
 
-class QueryRefusal(Refusal):
-    """An action's own refusal."""
+class QueryRefusal(Exception):
+    """What an action itself refuses. code, status, summary: as those of `s3api.refusals`."""
 
-    code, status = "ValidationError", 400
+    code: ClassVar[str] = "ServiceFailure"
+    status: ClassVar[int] = 400
+    summary: ClassVar[str] = "Please try again."
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or self.summary
+        super().__init__(f"{self.code}: {self.message}")
 
 
 class ValidationError(QueryRefusal):
+    code = "ValidationError"
     summary = "The input fails to satisfy the constraints of the action."
 
 
@@ -101,6 +108,8 @@ _AS_QUERY_SAYS: Mapping[str, tuple[str, int]] = {
 
 def query_failure(error: Exception) -> QueryFailure | None:
     """What to tell of it; None for what is a fault of ours."""
+    if isinstance(error, QueryRefusal):
+        return QueryFailure(code=error.code, status=error.status, message=error.message)
     if isinstance(error, identity_errors.IdentityError):
         code, status = _IDENTITY[type(error)]
         return QueryFailure(code=code, status=status, message=error.sentence)

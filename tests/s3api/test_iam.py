@@ -10,6 +10,12 @@ import botocore.session
 import pytest
 
 from s3api.iam import table
+from s3api.iam.refusals import QueryRefusal, query_failure
+from s3api.refusals import InvalidAccessKeyId
+from store.access.errors import MalformedPolicy, TokenRefused
+from store.errors import NoSpace
+from store.identity.errors import IdentityError
+from store.identity.sessions import TokenTooLarge
 from tests.s3api.conftest import ALICE, Endpoint
 from tests.s3api.iamclients import client_of, client_with, document, fresh, refused
 
@@ -376,3 +382,20 @@ def test_every_action_is_one_of_botocores_models() -> None:
     for service, actions in (("iam", table.IAM), ("sts", table.STS)):
         known = set(session.get_service_model(service).operation_names)
         assert set(actions) <= known, set(actions) - known
+
+
+def leaves(of: type[Any]) -> set[type[Any]]:
+    """The classes below that have none below them."""
+    return {of} if not of.__subclasses__() else set().union(*map(leaves, of.__subclasses__()))
+
+
+def test_every_refusal_has_a_code_and_a_sentence() -> None:
+    made: list[Exception] = [each() for each in leaves(QueryRefusal)]
+    made += [each("A sentence.") for each in leaves(IdentityError)]
+    made += [MalformedPolicy("no policy"), TokenTooLarge(), InvalidAccessKeyId(), NoSpace()]
+    made += [TokenRefused(reason, "no.") for reason in ("expired", "audience", "unavailable", "x")]
+    for error in made:
+        failure = query_failure(error)
+        assert failure is not None, error
+        assert failure.code and failure.message and 400 <= failure.status < 600, error
+    assert query_failure(KeyError("ours")) is None
