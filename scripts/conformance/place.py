@@ -43,6 +43,8 @@ class Key:
 MAIN = Key(access="conformance-main", secret="the-main-secret-of-conformance")
 OTHER = Key(access="conformance-other", secret="the-other-secret-of-conformance")
 """Two users, each an account of its own, who may do nothing in the other's buckets."""
+BUCKETS_OF_OLD: dict[str, object] = {"s3.object_ownership": "", "s3.block_public_access": False}
+"""New buckets as they were on S3 before April 2023: tests that are older take them to be so."""
 _USERS = {"main": MAIN, "other": OTHER}
 
 
