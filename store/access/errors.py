@@ -51,8 +51,11 @@ class MalformedPolicy(AccessError):
         self.column = column
 
 
-class MalformedGrants(AccessError):
-    """Grants that can't be: an unknown canned ACL, permission, group or form of grantee."""
+class MalformedGrants(AccessError, ValueError):
+    """Grants that can't be: an unknown canned ACL, permission, group or form of grantee.
+
+    A ValueError too, so that msgspec tells a row with one as it tells any other that is damaged.
+    """
 
 
 class TokenRefused(AccessError):
