@@ -26,7 +26,15 @@ from metadb.archive import Archive, BadArchive
 from metadb.errors import NoUsableCopy, SchemaTooNew
 from metadb.files import Folder
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS
-from metadb.recovery import CopyPlace, State, boot_id, choose, read_state, write_state
+from metadb.recovery import (
+    UNUSABLE,
+    CopyPlace,
+    State,
+    boot_id,
+    choose,
+    read_state,
+    write_state,
+)
 from metadb.snapshot import connect_reading, stopped_snapshot
 from metadb.statements import Row, Tx
 from metadb.upkeep import MetadbConfig
@@ -100,7 +108,7 @@ def opened_copy(places: Sequence[CopyPlace]) -> Iterator[StoppedCopy]:
                 "start the daemon once, or take its version"
             )
         yield StoppedCopy(place, connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise NoUsableCopy(f"{place.path}: {error}") from error
     finally:
         if connection is not None:
@@ -127,7 +135,7 @@ def compare_copies(places: Sequence[CopyPlace], chosen: CopyPlace) -> list[Diffe
             continue
         try:
             theirs, their_header, their_digest = _digest(place.path)
-        except (OSError, sqlite3.Error) as error:
+        except UNUSABLE as error:
             found.append(Difference(place=place, behind=False, cause=str(error)))
             continue
         if (theirs, their_header) != (frames, header) and not (state.clean and own.clean):
@@ -190,7 +198,7 @@ def _refuse_unsound(database: Path, source: Path) -> None:
     try:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         revision = migrations.revision_of(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         verdict, revision = str(error), None
     finally:
         connection.close()

@@ -34,6 +34,8 @@ from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS
 from metadb.sums import damaged_pages
 
 _FORMAT = 1
+UNUSABLE = (OSError, sqlite3.Error, UnicodeDecodeError)
+"""What comes of a damaged database: SQLite may quote a name that is no UTF-8 any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +192,7 @@ def _find(place: CopyPlace, wrong: list[str]) -> Found | None:
                 return None
         header = _log_header(place.path / LOG)
         frames = _valid_frames(place.path)
-    except (OSError, sqlite3.Error) as error:
+    except UNUSABLE as error:
         wrong.append(f"{place.path}: {error}")
         return None
     return Found(place=place, state=state, log_header=header, frames=frames)
@@ -234,7 +236,7 @@ def _is_sound(candidate: Found, others: list[Found], wrong: list[str]) -> bool:
                     return False
                 break
         verdict = "ok" if candidate.state.clean else _quick_check(path)
-    except (OSError, sqlite3.Error) as error:
+    except UNUSABLE as error:
         verdict = str(error)
     if verdict != "ok":
         wrong.append(f"{path}: {verdict}")

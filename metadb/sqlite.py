@@ -34,7 +34,7 @@ from metadb.groups import meaning
 from metadb.lazyscan import LazyScanLane, open_lazy_scan_lane
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS, Copy
 from metadb.primary import Primary
-from metadb.recovery import Choice, CopyPlace, State, boot_id, choose
+from metadb.recovery import UNUSABLE, Choice, CopyPlace, State, boot_id, choose
 from metadb.snapshot import Snapshot, connect_reading
 from metadb.statements import Row, Tx
 from metadb.upkeep import MetadbConfig, Upkeep, long_log_frames
@@ -270,7 +270,7 @@ async def _open_primary(
         place = choice.primary.place
         try:
             return _open_at(place, config), choice
-        except (OSError, sqlite3.Error) as error:
+        except UNUSABLE as error:
             wrong.append(f"{place.path}: {error}")
             await on_eject(place.drive)
             places = [other for other in places if other is not place]

@@ -332,6 +332,23 @@ async def test_primary_with_a_flipped_bit_in_a_row_is_passed_over(
     connection.close()
 
 
+async def test_primary_whose_schema_is_no_utf_8_is_passed_over(tmp_path: Path) -> None:
+    pool = Pool(tmp_path / "a", 2)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a")
+        await engine.checkpoint()
+        await engine.barrier()
+        killed = pool.crashed(tmp_path / "b")
+    database = killed.path("d0") / DATABASE
+    content = database.read_bytes()
+    assert b"settingsetting" in content
+    changed = content.replace(b"settingsetting", b"\xffettingsetting")
+    database.write_bytes(changed.replace(b"CREATE TABLE setting", b"\xffREATE TABLE setting"))
+    async with killed.open() as engine:
+        assert engine.primary_drive == "d1"
+        assert engine.read(get, "a") == "x"
+
+
 async def test_copy_with_a_flipped_bit_is_built_anew(tmp_path: Path) -> None:
     pool = Pool(tmp_path, 3)
     async with pool.open(create=True) as engine:
