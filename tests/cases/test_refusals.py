@@ -245,6 +245,9 @@ def test_an_unknown_upload_is_refused(s3: Any, bucket: str) -> None:
         s3.abort_multipart_upload(**where)
 
 
+REPLICATION_RULE = {"Status": "Enabled", "Destination": {"Bucket": "arn:aws:s3:::elsewhere"}}
+
+
 def test_what_is_not_there_is_told_apart(s3: Any, bucket: str) -> None:
     with refused("NoSuchBucket"):
         put(s3, "no-such-bucket", "key", LARGE)
@@ -252,12 +255,12 @@ def test_what_is_not_there_is_told_apart(s3: Any, bucket: str) -> None:
         get(s3, bucket, "nothing")
     with refused("BucketNotEmpty"):
         s3.delete_bucket(Bucket=bucket)
-    s3.create_bucket(Bucket=bucket)  # Of one's own, as Amazon S3 has it in us-east-1: no harm.
-        s3.create_bucket(
-            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "us-east-1"}
-        )
+    # One's own may be made again, as Amazon S3 has it in its classic region.
+    s3.create_bucket(Bucket=bucket)
     with refused("NotImplemented"):
-        s3.put_bucket_policy(Bucket=bucket, Policy="{}")
+        s3.put_bucket_replication(
+            Bucket=bucket, ReplicationConfiguration={"Role": "", "Rules": [REPLICATION_RULE]}
+        )
 
 
 def test_refusals_leave_no_bytes_and_no_memory(harness: DaemonHarness, bucket: str) -> None:
