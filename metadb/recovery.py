@@ -21,6 +21,7 @@ Concurrency: blocking; run in a thread before the engine serves.
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from metadb.files import Folder
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS
 from metadb.sums import damaged_pages
 
+_SECTOR_BYTES = 512
 _FORMAT = 1
 UNUSABLE = (OSError, sqlite3.Error, UnicodeDecodeError)
 """What comes of a damaged database: SQLite may quote a name that is no UTF-8 any more."""
@@ -100,8 +102,15 @@ def boot_id() -> str:
 
 
 def write_state(folder: Folder, state: State) -> None:
-    """Durably. Blocks."""
-    folder.replace(STATE, json.dumps({"format": _FORMAT, **asdict(state)}).encode())
+    """Durably, also on a drive without a block to spare. Blocks."""
+    content = json.dumps({"format": _FORMAT, **asdict(state)}).encode()
+    assert len(content) <= _SECTOR_BYTES, content
+    try:
+        folder.replace(STATE, content)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        folder.overwrite(STATE, content)
 
 
 def read_state(folder: Folder) -> State | None:

@@ -18,6 +18,7 @@ the primary's connections are abandoned at their deadline, which loses the prima
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -156,9 +157,18 @@ class Upkeep:
             await self._join(self._places[spare[0]])
 
     async def write_state(self, *, clean: bool) -> None:
-        """Tell the primary's folder and every whole copy's that they are this run's."""
+        """Tell the primary's folder and every whole copy's that they are this run's.
+
+        A full drive may keep a clean stop from being noted: the next start then looks at its log.
+        """
         state = replace(self._state, clean=clean)
-        await self._in_thread(write_state, self._primary_folder(), state)
+        try:
+            await self._in_thread(write_state, self._primary_folder(), state)
+        except OSError as error:
+            if not clean or error.errno != errno.ENOSPC:
+                raise
+            _log.warning("the drive is too full to note that the stop was clean")
+            return
         for copy in list(self._flusher.copies):
             if copy.whole:
                 await self._write_copy_state(copy, clean=clean)
@@ -251,9 +261,14 @@ class Upkeep:
             await self._apply(flusher.flushed)
             if primary.index.frames() - pinned < _SMALL_REST_FRAMES:
                 break
-        await self._in_thread(
-            write_state, self._primary_folder(), replace(self._state, turning=True)
-        )
+        try:
+            await self._in_thread(
+                write_state, self._primary_folder(), replace(self._state, turning=True)
+            )
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False  # The log goes on as it is.
         await flusher.barrier()
         async with flusher.between_flushes:
             if not flusher.restart():

@@ -270,6 +270,12 @@ class Drive:
         else:
             self._change(DriveState.ONLINE, "")
 
+    def took(self, size: int) -> None:
+        """A member grew by `size` bytes: the next probe may come too late for the reserve."""
+        self.free_bytes -= size
+        if self.state is DriveState.ONLINE and self.free_bytes < self.reserve_bytes:
+            self._change(DriveState.FULL, "free space is below the reserve")
+
     # -- handles of members ------------------------------------------------------------
 
     def handle_nowait(self, segment: SegmentId) -> Handle | None:

@@ -109,7 +109,10 @@ class OpenSegment:
             return None
         before = self.allocated
         self.allocated = max(stop, min(before + growth_step(self.drives), self.limit))
-        return before, self.allocated - before
+        size = self.allocated - before
+        for drive in self.drives:
+            drive.took(size)
+        return before, size
 
     # -- members -----------------------------------------------------------------------
 
