@@ -181,7 +181,7 @@ async def test_the_pool_grows_and_shrinks_by_a_drive(paths: list[Path]) -> None:
     pool = open_drives(paths)
     more = [paths[0].with_name(f"more{number}") for number in range(2)]
     added = [await pool.add(path) for path in more]
-    assert (states(pool), pool.parity) == ([ONLINE] * 6, 3)
+    assert ([drive.state for drive in pool.drives], pool.parity) == ([ONLINE] * 6, 3)
     with pytest.raises(LabelError, match="already"):
         await pool.add(more[0])
     await pool.remove(pool.drives[1].id)
