@@ -82,9 +82,8 @@ class _Faults(logging.Handler):
         raise AssertionError(record.getMessage()) from (record.exc_info or (None, None))[1]
 
 
-logging.getLogger("s3api.http1").addHandler(_Faults(logging.ERROR))
-# A handler's exceptions would otherwise be printed and forgotten.
-_Faults.handleError = lambda *_: None  # type: ignore[method-assign]
+_LOGGER = logging.getLogger("s3api.http1")
+_FAULTS = _Faults(logging.ERROR)
 
 
 def _serve(parts: Sequence[bytes]) -> tuple[list[Seen], list[bytes]]:
@@ -107,7 +106,12 @@ def _serve(parts: Sequence[bytes]) -> tuple[list[Seen], list[bytes]]:
     wire = _Wire(parts)
     connection = Connection(HttpServer(application, CONFIG, None), _connected)
     connection.wire = wire
-    trio.run(connection.run)
+    # Only here: other tests have servers of their own, some of which fail on purpose.
+    _LOGGER.addHandler(_FAULTS)
+    try:
+        trio.run(connection.run)
+    finally:
+        _LOGGER.removeHandler(_FAULTS)
     # Whether 100 is sent depends on how much has come, and is meant to.
     return seen, [status for status in _statuses(wire.answered) if status != b"100"]
 
