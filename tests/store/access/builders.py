@@ -54,8 +54,8 @@ def session(name: str = "s", account: str = OURS) -> Principal:
     return Principal(
         kind=Kind.SESSION,
         account=account,
-        arn=f"arn:aws:sts::{account}:assumed-role/work/{name}",
-        source_arn=f"arn:aws:iam::{account}:role/work",
+        arn=f"arn:aws:sts::{account}:assumed-role/job/{name}",
+        source_arn=f"arn:aws:iam::{account}:role/job",
     )
 
 

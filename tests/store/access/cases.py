@@ -175,8 +175,8 @@ class CaseMaker:
         return Caller(
             kind,
             account,
-            f"arn:aws:sts::{account}:assumed-role/work/{name}",
-            source_arn=f"arn:aws:iam::{account}:role/work",
+            f"arn:aws:sts::{account}:assumed-role/job/{name}",
+            source_arn=f"arn:aws:iam::{account}:role/job",
         )
 
     def _context(self, caller: Caller) -> Context:
@@ -249,8 +249,8 @@ class CaseMaker:
             ("AWS", account),
             ("AWS", f"arn:aws:iam::{account}:root"),
             ("AWS", f"arn:aws:iam::{account}:user/{pick.choice(('ann', 'bob'))}"),
-            ("AWS", f"arn:aws:iam::{account}:role/work"),
-            ("AWS", f"arn:aws:sts::{account}:assumed-role/work/{pick.choice(('ann', 'bob'))}"),
+            ("AWS", f"arn:aws:iam::{account}:role/job"),
+            ("AWS", f"arn:aws:sts::{account}:assumed-role/job/{pick.choice(('ann', 'bob'))}"),
             ("CanonicalUser", f"c{account}"),
             ("Federated", "https://op.example"),
         ]

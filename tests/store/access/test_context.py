@@ -32,7 +32,7 @@ def test_a_sessions_keys_name_its_role() -> None:
         issued="2026-01-01T00:00:00Z",
         claims={"jwt:groups": ("a", "b")},
     )
-    assert found["aws:principalarn"] == f"arn:aws:iam::{OURS}:role/work"
+    assert found["aws:principalarn"] == f"arn:aws:iam::{OURS}:role/job"
     assert found["aws:principaltype"] == "AssumedRole" and found["aws:userid"] == "AROA1:now"
     assert found["jwt:groups"] == ("a", "b") and "aws:username" not in found
 

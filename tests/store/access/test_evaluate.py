@@ -213,7 +213,7 @@ class TestLimits:
         assert ask(who, "s3:PutObject").layer is Layer.IDENTITY
         assert ask(who, "s3:DeleteObject").layer is kind
 
-    @pytest.mark.parametrize("principal", ["*", {"AWS": f"arn:aws:iam::{OURS}:role/work"}])
+    @pytest.mark.parametrize("principal", ["*", {"AWS": f"arn:aws:iam::{OURS}:role/job"}])
     def test_a_session_policy_narrows_what_a_bucket_grants_everyone_or_the_role(
         self, principal: Any
     ) -> None:
@@ -243,7 +243,7 @@ class TestLimits:
 class TestTrust:
     """Who may take a role: the same rules, with the trust policy as the resource's."""
 
-    ROLE = f"arn:aws:iam::{OURS}:role/work"
+    ROLE = f"arn:aws:iam::{OURS}:role/job"
 
     def rules(self, principal: Any, **more: Any) -> ResourceRules:
         statement = {"Effect": "Allow", "Action": "sts:AssumeRole*", "Principal": principal, **more}

@@ -155,7 +155,7 @@ def test_two_statements_of_an_identity_policy_have_two_sids() -> None:
         {"AWS": "*"},
         {"AWS": ["111111111111", "arn:aws:iam::111111111111:root"]},
         {"AWS": "arn:aws:iam::111111111111:user/staff/ann"},
-        {"AWS": "arn:aws:sts::111111111111:assumed-role/work/now"},
+        {"AWS": "arn:aws:sts::111111111111:assumed-role/job/now"},
         {"AWS": "arn:aws:iam::tenant:user/ann"},
         {"CanonicalUser": "79a59df9", "Federated": "https://op.example"},
     ],
