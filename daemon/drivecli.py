@@ -142,6 +142,10 @@ def heal_status(*, config: ConfigOption = None, socket: SocketOption = None) -> 
         print(f"  {path} was away and is being looked through")
     if status.mended_fragments:
         print(f"  {status.mended_fragments} fragments that reads found bad were repaired")
+    for loss in status.losses:
+        print(f"  lost: {loss.text}")
+    if len(status.losses) < status.lost_stripes:
+        print(f"  {status.lost_stripes} stripes are lost; the log names all of them")
     rows = [
         (
             _when(each.began_s),
@@ -196,7 +200,8 @@ def scrub_status(*, config: ConfigOption = None, socket: SocketOption = None) ->
     socket:
         The daemon's control socket, if it is elsewhere.
     """
-    status = _pool(config, socket).scrub
+    pool = _pool(config, socket)
+    status = pool.scrub
     if status is None:
         return
     next_text = "" if status.next_s is None else f", next pass in {duration_text(status.next_s)}"
@@ -205,6 +210,8 @@ def scrub_status(*, config: ConfigOption = None, socket: SocketOption = None) ->
         print(f"  now   {status.now.segments} of {status.segments} segments, {_found(status.now)}")
     if status.last is not None:
         print(f"  last  {_when(status.last.ended_s)}, {_found(status.last)}")
+    if pool.heal is not None and pool.heal.lost_stripes:
+        print(f"{pool.heal.lost_stripes} stripes can't be had: twofold heal names what they are of")
 
 
 def _found(each: ScrubPass) -> str:

@@ -52,6 +52,26 @@ class HealEpisode(Struct, frozen=True, kw_only=True):
     lost_stripes: int
 
 
+class LossReport(Struct, frozen=True, kw_only=True):
+    """Bytes [start, stop) of something that can't be had at present.
+
+    what: object, version (an older one), part N (of an upload) or nameless. path: below the mount,
+    "" for none. found_s: seconds since 1970.
+    """
+
+    what: str
+    bucket: str
+    key: str
+    version_id: str
+    path: str
+    start: int
+    stop: int
+    run: int
+    stripe: int
+    found_s: float
+    text: str
+
+
 class HealStatus(Struct, frozen=True, kw_only=True):
     """state: idle; healing; waiting, when something is wrong that no drive there is can mend.
 
@@ -59,7 +79,7 @@ class HealStatus(Struct, frozen=True, kw_only=True):
     room for a member of theirs. given_up_segments: not all of their bytes can be had at present.
     mended_fragments: repaired after reads found them bad, since the start. suspects: paths of
     drives that were away and are being looked through. heals_in_s: until a drive that is away is
-    given up.
+    given up. lost_stripes: known to be lost, of which `losses` names the first.
     """
 
     state: str
@@ -74,6 +94,8 @@ class HealStatus(Struct, frozen=True, kw_only=True):
     suspects: list[str]
     heals_in_s: float | None
     history: list[HealEpisode]
+    lost_stripes: int = 0
+    losses: list[LossReport] = []
 
 
 class ScrubPass(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from daemon.report import (
     DriveReport,
     HealEpisode,
     HealStatus,
+    LossReport,
     PoolReport,
     ScrubPass,
     ScrubStatus,
@@ -20,6 +21,8 @@ from daemon.services import OpenStore
 from store.chunks.geometry import choose_shards
 from store.chunks.types import DriveId
 from store.scrub import ScrubRecord
+
+_LOSSES_SHOWN = 100
 
 
 def pool_report(store: OpenStore) -> PoolReport:
@@ -83,6 +86,11 @@ def _heal(store: OpenStore) -> HealStatus:
         suspects=[paths.get(drive, drive) for drive in report.suspects],
         heals_in_s=None if report.heals_in_s is None else round(report.heals_in_s, 1),
         history=[HealEpisode(**asdict(record)) for record in report.history],
+        lost_stripes=len(store.healer.losses.stripes()),
+        losses=[
+            LossReport(**asdict(loss), text=loss.text())
+            for loss in store.healer.losses.report(_LOSSES_SHOWN)
+        ],
     )
 
 

@@ -87,7 +87,7 @@ def status_text(report: Report) -> str:
 
 def heal_text(heal: HealStatus | None) -> str:
     """What heal is doing, in a line."""
-    if heal is None or (heal.state == "idle" and heal.heals_in_s is None):
+    if heal is None or (heal.state == "idle" and heal.heals_in_s is None and not heal.losses):
         return "nothing is left to be healed"
     parts = []
     if heal.state == "healing":
@@ -97,6 +97,8 @@ def heal_text(heal: HealStatus | None) -> str:
         parts.append(f"{heal.waiting_segments} segments wait for a drive to be healed on")
     if heal.given_up_segments:
         parts.append(f"{heal.given_up_segments} segments have stripes that can't be had")
+    if heal.losses:
+        parts.append(f"{heal.lost_stripes} stripes can't be had at present")
     if heal.heals_in_s is not None:
         parts.append(f"a drive that is away is given up in {duration_text(heal.heals_in_s)}")
     return "; ".join(parts) or heal.state

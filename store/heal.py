@@ -30,6 +30,7 @@ from store.chunks.geometry import windows
 from store.chunks.local import LocalChunks
 from store.chunks.mend import Look, Place, Seat
 from store.chunks.types import DriveId, DriveState, Run, RunId, SegmentId, segment_of
+from store.losses import Losses, LostStripe
 from store.pace import Pace
 from store.rebuild import End, Rebuilder, Tally
 from store.state import Readers
@@ -133,6 +134,7 @@ class Healer:
         self._config = config or HealConfig()
         self._rebuilder = Rebuilder(engine, chunks, readers)
         self._surveyor = Surveyor(engine, chunks, self._config.wait_s)
+        self.losses = Losses(engine, self._members.segment)
 
         def activity() -> int:
             return readers.mark() + chunks.stripe_count
@@ -160,6 +162,7 @@ class Healer:
                 self._chunks.drain(found)
         kept = self._engine.read(rows.kept_text, _HISTORY)
         self._history = msgspec.json.decode(kept or "[]", type=list[HealRecord])
+        self.losses.load()
         self._chunks.listen(self._hear)
         self._members.on_missing = self._note_marked
         self._surveyor.marked |= self._members.marked
@@ -247,6 +250,7 @@ class Healer:
         if isinstance(event, DriveChanged):
             if event.before is DriveState.OFFLINE and event.after is DriveState.ONLINE:
                 self._suspects.add(event.drive)
+                self._look_again(self.losses.stripes())
             self.wake()
         elif isinstance(event, FragmentDamaged | FragmentUnread):
             self.hint([(event.run, event.stripe, event.shard)])
@@ -307,12 +311,17 @@ class Healer:
             log.info("heal begins: %s", "; ".join(sorted(case.causes)))
         episode = self._episode
         episode.causes |= case.causes
+        elsewhere = {each for each in episode.tally.lost if segment_of(each[0]) != case.segment}
+        episode.tally.lost = set(elsewhere)
         end = await self._rebuilder.rebuild(case.segment, case.orders, episode.tally, self._pace)
         unwritten, episode.tally.unwritten = episode.tally.unwritten, []
         self.hint(unwritten)
+        await self.losses.note(episode.tally.lost - elsewhere)
         if end in (End.DONE, End.WAITING):
             episode.segments += 1
             self._surveyor.looked(case.segment)
+            known = self.losses.stripes()
+            self._look_again(each for each in known if segment_of(each[0]) == case.segment)
         elif end is End.LOST:
             self._surveyor.given_up.add(case.segment)
             log.error("segment %s can't be healed whole: stripes are lost", case.segment)
@@ -352,33 +361,46 @@ class Healer:
                 del self._hints[place]
                 await self._mend_hint(*place)
 
+    def _look_again(self, stripes: Iterable[LostStripe]) -> None:
+        """Whether these can be had now."""
+        self.hint([(run, stripe, 0) for run, stripe in stripes])
+
     async def _mend_hint(self, run: RunId, stripe: int, shard: int) -> None:
         segment = self._members.segment(segment_of(run))
         row = self._engine.read(rows.run_of, run)
+        again = (run, stripe) in self.losses
         if segment is None or row is None:
+            self.losses.forget([(run, stripe)])
             return
         by_id = self._chunks.pool.by_id
         drives = {i: drive for i, each in enumerate(segment.members) if (drive := by_id.get(each))}
         drive = drives.get(shard)
-        if drive is None or drive.state not in _USABLE:
+        if not again and (drive is None or drive.state not in _USABLE):
             return
         seats = {
-            i: Seat(drive=each, look=Look.WHOLE if i == shard else Look.SPARE)
+            i: Seat(drive=each, look=Look.WHOLE if whole else Look.SPARE)
             for i, each in drives.items()
             if each.readable
+            for whole in [each.state in _USABLE and (again or i == shard)]
         }
         at = stripe * segment.stripe_size
-        whole = Run(id=run, size=row[0])
+        named = Run(id=run, size=row[0])
         began_s = trio.current_time()
         mended = await self._members.mend(
-            segment, [(whole, windows(segment, whole, at, at + 1)[0])], seats
+            segment, [(named, windows(segment, named, at, at + 1)[0])], seats
         )
         if mended is None:
             return
         if mended.write_errors:
             self._wake.set()  # Its file may be missing.
-        if mended.written and await self._members.finish(segment.id, {shard: seats[shard]}, []):
+        if mended.lost:
+            await self.losses.note(mended.lost)
+        elif again:
+            self.losses.forget([(run, stripe)])
+        written = {place[2]: seats[place[2]] for place in mended.written}
+        if written and await self._members.finish(segment.id, written, []):
             self._chunks.forget_damage(mended.written)
             self._mended_count += len(mended.written)
-            log.info("repaired on drive %s: run %s, stripe %s", drive.io.path, run, stripe)
+            for seat in written.values():
+                log.info("repaired on drive %s: run %s, stripe %s", seat.drive.io.path, run, stripe)
         await self._pace.rest(0, trio.current_time() - began_s)

@@ -82,7 +82,7 @@ class Tally:
     fragment_count: int = 0
     repaired_count: int = 0
     damaged_count: int = 0
-    lost: set[tuple[int, int]] = field(default_factory=set)
+    lost: set[tuple[RunId, int]] = field(default_factory=set)
     unwritten: list[Place] = field(default_factory=list)
 
     def add(self, mended: Mended) -> None:
@@ -236,6 +236,7 @@ class Rebuilder:
                 work.failed = True
                 return
             tally.add(mended)
+            self._count_damage(work, mended)
             self._chunks.forget_damage(mended.written)
             work.note(mended)
             for run, stripe in mended.lost:
@@ -248,6 +249,15 @@ class Rebuilder:
                 return
             moved = mended.read_bytes + mended.written_bytes
             await pace.rest(moved, trio.current_time() - began_s)
+
+    def _count_damage(self, work: _Work, mended: Mended) -> None:
+        """Have the drives' counters say what stood there and didn't verify."""
+        for place in mended.damaged:
+            run, _, shard = place
+            row = self._engine.read(rows.run_of, run)
+            # One that was freed meanwhile is punched; one that was never written isn't damaged.
+            if row is not None and not row[1] >> shard & 1:
+                self._chunks.count_damage(work.seats[shard].drive, place)
 
     async def _finish(self, work: _Work) -> None:
         work.unfinished = False
@@ -352,7 +362,7 @@ class _Work:
         self.moves: dict[int, Drive] = {}
         self.drafts: list[Drive] = []
         self.built: list[Run] = []
-        self.lost: set[tuple[int, int]] = set()
+        self.lost: set[tuple[RunId, int]] = set()
         self.waiting = False
         self.failed = False
         self.unfinished = False

@@ -252,8 +252,15 @@ class Scrubber:
         now.damaged += tally.damaged_count
         now.repaired += tally.repaired_count
         now.lost_stripes += len(tally.lost)
-        for run, stripe in sorted(tally.lost)[:10]:
-            log.error("scrub: stripe %s of run %s can't be had at present", stripe, run)
+        if tally.damaged_count:
+            log.warning(
+                "scrub: segment %s: %s damaged fragments, %s repaired",
+                number,
+                tally.damaged_count,
+                tally.repaired_count,
+            )
+        # All of the segment was looked at only where no drive failed meanwhile.
+        await self._healer.losses.note(tally.lost, number if done else None)
         self._tries += 1
         if not done and self._tries < _TRIES:
             return False

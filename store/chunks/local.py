@@ -68,6 +68,7 @@ class LocalChunks:
         self.read_nowait = self._reader.read_nowait
         self.read = self._reader.read
         self.forget_damage = self._reader.forget_damage
+        self.count_damage = self._reader.count_damage
         self.tidy = self._reclaimer.tidy
         for drive in pool.drives:
             drive.on_change = self._drive_changed

@@ -292,9 +292,14 @@ class Reader:
         for place in places:
             self._damaged.pop(place, None)
 
+    def count_damage(self, drive: Drive, place: Place) -> bool:
+        """Count a damaged fragment on its drive, once; whether it was news."""
+        news = self._is_news(place)
+        drive.damaged_fragments += news
+        return news
+
     def _note_damage(self, drive: Drive, place: Place) -> None:
-        if self._is_news(place):
-            drive.damaged_fragments += 1
+        if self.count_damage(drive, place):
             run, stripe, shard = place
             self._report(FragmentDamaged(drive=drive.id, run=run, stripe=stripe, shard=shard))
 

@@ -95,11 +95,23 @@ def test_damage_on_as_many_drives_as_there_is_parity_is_mended(daemon: StartDaem
     harness.start()
     with pytest.raises((client.exceptions.ClientError, botocore.exceptions.HTTPClientError)):
         _read(harness, "S3")
+    # It is told by name, in the log and to who asks.
+    wait_until(lambda: bool(_losses(harness)), "the loss is known", harness)
+    (text,) = _losses(harness)
+    assert text == f"object {BUCKET}/key: bytes 0 to {MiB - 1}"
+    assert f"lost: {text}" in harness.run("heal", "--config", str(harness.config_file)).stdout
+    assert f"lost: {text}" in harness.log()
     # What can't be mended is refused; it is not the end of anything else.
     client.put_object(Bucket=BUCKET, Key="other", Body=content)
     assert client.get_object(Bucket=BUCKET, Key="other")["Body"].read() == content
+    assert harness.stop() == 0
+    harness.start()
+    assert _losses(harness) == [text], "it outlives a restart"
     _flip(parity[0], first.body + 100)
     assert _read(harness, "S3") == content
+    assert harness.run("scrub", "start", "--config", str(harness.config_file)).returncode == 0
+    wait_until(lambda: not _losses(harness), "it can be had again", harness)
+    assert [each["damaged_fragments"] for each in harness.status()["pool"]["drives"]].count(1) == 2
 
 
 @pytest.mark.slow
@@ -130,6 +142,10 @@ def test_damaged_parity_is_passed_over_when_it_is_needed(daemon: StartDaemon) ->
         away = harness.drives[lost].with_name(harness.drives[lost].name + ".away")
         away.rename(harness.drives[lost])
     assert damaged == 1, "one of the two is the parity that is read first"
+
+
+def _losses(harness: DaemonHarness) -> list[str]:
+    return [each["text"] for each in harness.status()["pool"]["heal"]["losses"]]
 
 
 def _wait_repaired(harness: DaemonHarness, count: int) -> None:

@@ -154,7 +154,13 @@ async def test_what_cannot_be_repaired_is_told_and_stays_as_it_is(tmp_path: Path
         before = [path.read_bytes() for path in bench.rig.members(run)]
         async with scrubbing(bench) as scrubber:
             record = await scrubber.finish()
-        assert (record.lost_stripes, record.repaired) == (1, 0)
+            assert (record.lost_stripes, record.repaired) == (1, 0)
+            (loss,) = bench.healer.losses.report(10)
+            assert (loss.run, loss.stripe, loss.what) == (run.id, 0, "nameless")
+            counted = [drive.damaged_fragments for drive in bench.chunks.pool.drives]
+            assert sorted(counted) == [0, 1, 1, 1], "found by scrub, counted as found by a read"
+            await scrubber.finish()
+            assert sum(drive.damaged_fragments for drive in bench.chunks.pool.drives) == 3
         assert [path.read_bytes() for path in bench.rig.members(run)] == before
 
 
