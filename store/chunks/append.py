@@ -67,7 +67,10 @@ class LocalAppender:
         lane: Lane,
         owner: Owner,
         size_hint: int | None,
+        *,
+        counted: bool = True,
     ) -> None:
+        self._counted = counted
         self._writer = writer
         self._reader = reader
         self._lane = lane
@@ -172,7 +175,7 @@ class LocalAppender:
         draft.next += record_size(size, draft.open.segment.k)
         self._placed += size
         self._flight.append((draft, stripe))
-        self._writer.start(draft.open, stripe)
+        self._writer.start(draft.open, stripe, counted=self._counted)
 
     async def _collect(self, left: int) -> None:
         """Wait until no more than `left` stripes are under way, counting those written (W1)."""
@@ -296,7 +299,9 @@ class LocalAppender:
         place = self._drafts.index(weak)
         before = sum(draft.size for draft in self._drafts[:place])
         owner = Owner(inode=self._owner.inode, offset=self._owner.offset + before)
-        heir = LocalAppender(self._writer, self._reader, self._lane, owner, weak.size)
+        heir = LocalAppender(
+            self._writer, self._reader, self._lane, owner, weak.size, counted=self._counted
+        )
         # Not its `lost`: a fragment that a failed flush left in the page cache still reads.
         run = Run(id=weak.run().id, size=weak.size, missing=weak.missing)
         step = weak.open.segment.stripe_size

@@ -94,6 +94,14 @@ class Members:
         """Whether, in addition, every run that was handed out has had its time to be named."""
         return segment not in self._placement.open and self._placement.sealed(segment)
 
+    def is_building(self, segment: SegmentId) -> bool:
+        """Whether somebody builds members of it just now."""
+        return segment in self._building
+
+    def lacking(self, run: Run) -> int:
+        """The shards of a run that may not be on their drives, as a mask."""
+        return run.missing | self._placement.lacking(segment_of(run.id))
+
     async def stored(self, drive: Drive) -> dict[SegmentId, StoredMember] | None:
         """All member files on a drive; None when it can't tell."""
 
@@ -216,12 +224,21 @@ class Members:
         """The file that `reseat` left is a stray from now on (R3)."""
         self._held.discard((drive, segment))
 
-    def choose_drive(self, segment: Segment, taken: Iterable[Drive], size: int) -> Drive | None:
-        """Where a member of `size` bytes can be moved to (R1): the drive with most room."""
+    def choose_drive(
+        self,
+        segment: Segment,
+        taken: Iterable[Drive],
+        size: int,
+        among: Iterable[Drive] | None = None,
+    ) -> Drive | None:
+        """Where a member of `size` bytes can be moved to (R1): the drive with most room.
+
+        among: None for all drives of the pool.
+        """
         shut = {*segment.members, *(drive.id for drive in taken)}
         fit = [
             drive
-            for drive in self._pool.drives
+            for drive in (self._pool.drives if among is None else among)
             if drive.placeable
             and drive.id not in shut
             and drive.free_bytes - drive.reserve_bytes > size

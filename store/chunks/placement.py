@@ -13,7 +13,7 @@ Concurrency: the loop. Members are created in threads, one segment per lane at a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import outcome
@@ -92,6 +92,11 @@ class Placement:
                     found.lose(found.drives.index(drive))
                 self.on_sealed(found)
 
+    def lacking(self, segment: SegmentId) -> int:
+        """Shards of a segment that may not be on their drives, as far as flushes told."""
+        found = self.open.get(segment)
+        return self.lost.get(segment, 0) if found is None else found.lost
+
     def drive_drains(self, drive: Drive) -> None:
         """Nothing more is appended where a drive that is to be drained has a member."""
         for found in list(self.open.values()):
@@ -100,13 +105,16 @@ class Placement:
                 self.on_sealed(found)
 
     def drive_came(self) -> None:
-        """One more drive is ONLINE: seal what was opened with fewer than there are now (A3)."""
-        count = sum(drive.placeable for drive in self._pool.drives)
-        best = choose_shards(count, self._pool.parity)
+        """One more drive takes members: seal what was opened for fewer than there are now (A3)."""
         for found in list(self.open.values()):
-            if (found.segment.k, found.segment.m) != best:
+            if (found.segment.k, found.segment.m) != self.geometry():
                 found.sealed = True
                 self.on_sealed(found)
+
+    def geometry(self) -> tuple[int, int]:
+        """(k, m) of a segment that is opened now; (0, 0) where none can be."""
+        count = sum(drive.placeable for drive in self._pool.drives)
+        return choose_shards(count, self._pool.parity) if count else (0, 0)
 
     def is_drafted(self, segment: SegmentId) -> bool:
         """Whether members of it are being created just now."""
@@ -213,20 +221,26 @@ class Placement:
     # -- room --------------------------------------------------------------------------
 
     def usable_bytes(self) -> tuple[int, int]:
-        """(total, free) payload bytes. Drives on one file system share its room."""
-        drives = self._pool.drives
-        sharing: dict[int, int] = {}
-        for drive in drives:
-            sharing[drive.device] = sharing.get(drive.device, 0) + 1
+        """(total, free) payload bytes, without drives that are drained."""
+        drives = [drive for drive in self._pool.drives if not drive.draining]
+        sharing = self._pool.sharing()
         total = [drive.total_bytes // sharing[drive.device] for drive in drives if drive.readable]
-        free = [
-            max(0, drive.free_bytes - drive.reserve_bytes) // sharing[drive.device]
-            for drive in drives
-            if drive.writable
-        ]
-        return self._payload_of(total), self._payload_of(free)
+        free = [room for drive, room in self.rooms().items() if drive.writable]
+        return self.payload_of(total), self.payload_of(free)
 
-    def _payload_of(self, rooms: list[int]) -> int:
+    def rooms(self) -> dict[Drive, int]:
+        """Bytes that each drive which is not drained has beyond its reserve.
+
+        Drives on one file system share its room.
+        """
+        sharing = self._pool.sharing()
+        return {
+            drive: max(0, drive.free_bytes - drive.reserve_bytes) // sharing[drive.device]
+            for drive in self._pool.drives
+            if not drive.draining
+        }
+
+    def payload_of(self, rooms: Sequence[int]) -> int:
         """How much payload fits into drives with so much room each."""
         if not rooms:
             return 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -66,6 +67,10 @@ class Pool:
         for drive in self.drives:
             drive.forget_handles()
             drive.io.detach()
+
+    def sharing(self) -> Counter[int]:
+        """How many drives stand on each file system, by its device number."""
+        return Counter(drive.device for drive in self.drives)
 
     # -- ids of segments ---------------------------------------------------------------
 

@@ -77,9 +77,9 @@ class Writer:
         await self._under_way.acquire_on_behalf_of(token)
         return token
 
-    def start(self, found: OpenSegment, stripe: Stripe) -> None:
-        """Write an admitted stripe in the background."""
-        self.stripe_count += 1
+    def start(self, found: OpenSegment, stripe: Stripe, *, counted: bool = True) -> None:
+        """Write an admitted stripe in the background. counted: somebody waits for it."""
+        self.stripe_count += counted
         self.service().start_soon(self._write, found, stripe)
 
     async def _write(self, found: OpenSegment, stripe: Stripe) -> None:
