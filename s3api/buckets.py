@@ -95,7 +95,8 @@ async def create_bucket(face: Face, request: Request) -> Response:
         bucket = face.namespace.buckets.get(request.bucket)
         if bucket.owner != request.owner:
             raise BucketNameTaken(extras=(("BucketName", bucket.name),)) from None
-        if dict(face.namespace.buckets.rules(request.bucket).documents) != documents:
+        kept = face.namespace.buckets.rules(request.bucket).documents
+        if any(kept.get(name) != documents.get(name) for name in (ACL, OWNERSHIP)):
             raise BucketNameTaken(extras=(("BucketName", bucket.name),)) from None
         if face.region != _US_EAST_1 or lock != bucket.lock:
             raise

@@ -32,7 +32,7 @@ from store.identity import names
 from store.identity.callers import role_principal
 from store.identity.managed import MANAGED, PREFIX
 from store.identity.records import Kind as RecordKind
-from store.identity.records import Role, User
+from store.identity.records import Role, Tags, User
 from store.identity.sessions import Session, Source
 
 SESSION_MIN_S = 900
@@ -44,6 +44,8 @@ CLAIM_MAX_S = 12 * 3600
 POLICY_ARNS_MAX = 10
 # A provider with this tag gives its sessions the policies that the claim it names lists.
 POLICY_CLAIM_TAG = "policy-claim"
+# Under whose names a trust policy may ask for a tag of the role itself.
+_OF_ROLE = ("aws", "iam")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +100,13 @@ async def assume_role(call: QueryCall) -> Result:
     if parameters.texts("TransitiveTagKeys"):
         raise ValidationError("Transitive session tags are not supported.")
     source_identity = parameters.text("SourceIdentity", "")
-    told: dict[str, Values] = {"sts:rolesessionname": name}
-    told |= {f"aws:requesttag/{key.lower()}": value for key, value in tags.items()}
-    for key, value in (
-        ("sts:externalid", parameters.text("ExternalId", "")),
-        ("sts:sourceidentity", source_identity),
-        ("sts:durationseconds", parameters.text("DurationSeconds", "")),
-        ("aws:tagkeys", tuple(tags)),
-    ):
-        if value:
-            told[key] = value
+    told = _told_of(name, tags, source_identity)
+    for key in ("ExternalId", "DurationSeconds"):
+        if value := parameters.text(key, ""):
+            told[f"sts:{key.lower()}"] = value
     account, role, arn = _role(call)
     access = call.request.auth.access
-    actions = ["sts:AssumeRole"]
-    actions += ["sts:TagSession"] if tags else []
-    actions += ["sts:SetSourceIdentity"] if source_identity else []
-    for action in actions:
+    for action in _actions(call, tags, source_identity):
         _check_trust(call, access, action, account, role, arn, told)
     longest_s = min(role.session_max_s, CHAINED_MAX_S) if call.is_session else role.session_max_s
     session = _new_session(call, account, Source.ROLE, _duration(call, longest_s))
@@ -141,13 +134,15 @@ async def assume_role_with_web_identity(call: QueryCall) -> Result:
     else:
         account, role, arn = _role(call)
         vouched = await call.face.web_identities.verify(call.identity, account, token)
-        principal = Principal(kind=Kind.FEDERATED, federated=vouched.arn)
-        told: dict[str, Values] = {**vouched.facts(), "sts:rolesessionname": name}
-        _check_trust(
-            call, Access(principal=principal), f"sts:{call.action}", account, role, arn, told
-        )
+        access = Access(principal=Principal(kind=Kind.FEDERATED, federated=vouched.arn))
+        tags, source_identity = vouched.tags(), vouched.source_identity()
+        names.check_tags(tags)
+        told = {**vouched.facts(), **_told_of(name, tags, source_identity)}
+        for action in _actions(call, tags, source_identity):
+            _check_trust(call, access, action, account, role, arn, told)
         session = _new_session(call, account, Source.ROLE, _duration(call, role.session_max_s))
         session = replace(session, name=name, owner=role.name, owner_id=role.id)
+        session = replace(session, tags=tags, source_identity=source_identity)
         session = _narrowed(call, replace(session, provider=vouched.arn, claims=vouched.facts()))
         assumed = _assumed(account, role, name)
     return {
@@ -160,6 +155,23 @@ async def assume_role_with_web_identity(call: QueryCall) -> Result:
             each for each in vouched.claims.audiences if each in vouched.provider.clients
         ),
     }
+
+
+def _told_of(name: str, tags: Tags, source_identity: str) -> dict[str, Values]:
+    """What conditions may ask of a session that is asked for."""
+    told: dict[str, Values] = {"sts:rolesessionname": name}
+    told |= {f"aws:requesttag/{key.lower()}": value for key, value in tags.items()}
+    if tags:
+        told["aws:tagkeys"] = tuple(tags)
+    if source_identity:
+        told["sts:sourceidentity"] = source_identity
+    return told
+
+
+def _actions(call: QueryCall, tags: Tags, source_identity: str) -> list[str]:
+    """What a role has to let its new session do."""
+    further = {"sts:TagSession": bool(tags), "sts:SetSourceIdentity": bool(source_identity)}
+    return [f"sts:{call.action}", *(action for action, asked in further.items() if asked)]
 
 
 # -- roles ------------------------------------------------------------------------------
@@ -193,6 +205,8 @@ def _check_trust(
     """Raises QueryDenied unless the role trusts the caller, and the caller's side allows it."""
     trust = _trust(role.name, role.trust)
     rules = ResourceRules(account=names.account_number(account), policy=trust)
+    of_role = {f"{of}:resourcetag/{k.lower()}": v for k, v in role.tags.items() for of in _OF_ROLE}
+    told = {**of_role, **told}
     facts = _Told(told, call.facts(told))
     plan = trust.plan(action, arn.partition("/")[0], access.principal)
     trusted = plan.allowing(arn, facts) is not None

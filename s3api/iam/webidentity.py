@@ -22,10 +22,12 @@ from store.access.providers import ProviderKeys, Rotation
 from store.access.tokens import TOKEN_CHARS_MAX, Claims
 from store.access.tokens import Provider as Issuer
 from store.identity.names import provider_arn, provider_host
-from store.identity.records import Provider
+from store.identity.records import Provider, Tags
 from store.identity.service import Identity
 
 _KEPT = 200
+TAGS_CLAIM = "https://aws.amazon.com/tags"
+SOURCE_IDENTITY_CLAIM = "https://aws.amazon.com/source_identity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,35 @@ class Vouched:
             if texts:
                 found[f"{host}:{claim}"] = texts[0] if len(texts) == 1 else texts
         return found
+
+    def tags(self) -> Tags:
+        """The session's tags that the token brings. Raises InvalidIdentityToken."""
+        values = self.claims.values
+        nested = values.get(TAGS_CLAIM, {})
+        if not isinstance(nested, dict):
+            raise InvalidIdentityToken("The tags of the web identity token are malformed.")
+        transitive = f"{TAGS_CLAIM}/transitive_tag_keys"
+        if nested.get("transitive_tag_keys") or values.get(transitive):
+            raise InvalidIdentityToken("Transitive session tags are not supported.")
+        principal = nested.get("principal_tags", {})
+        if not isinstance(principal, dict):
+            raise InvalidIdentityToken("The tags of the web identity token are malformed.")
+        start = f"{TAGS_CLAIM}/principal_tags/"
+        flat = {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
+        return {key: _tag(value) for key, value in {**flat, **principal}.items()}
+
+    def source_identity(self) -> str:
+        """Who the token says is behind the session; "" where it doesn't."""
+        found = self.claims.texts(SOURCE_IDENTITY_CLAIM)
+        return found[0] if len(found) == 1 else ""
+
+
+def _tag(value: object) -> str:
+    """A tag has one value; a list of one is how AWS's documents write it."""
+    listed = value if isinstance(value, list) else [value]
+    if len(listed) != 1 or not isinstance(listed[0], str):
+        raise InvalidIdentityToken("A tag of the web identity token has not just one value.")
+    return listed[0]
 
 
 class WebIdentities:

@@ -19,11 +19,11 @@ CLIENT = "the-client"
 class OpenIdProvider:
     """Serves on a port of 127.0.0.1 until `close`.
 
-    keys: those that are published. fetches: how often the key set was fetched. is_up: False makes
-    every answer an error.
+    realm: the path of its issuer. port: 0 for any. keys: those that are published. fetches: how
+    often the key set was fetched. is_up: False makes every answer an error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, realm: str = "/realm", *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.keys: list[Any] = [RSAKey.generate_key(2048, {"kid": "first"})]
         self.fetches = 0
         self.is_up = True
@@ -41,17 +41,18 @@ class OpenIdProvider:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.issuer = f"http://127.0.0.1:{self._server.server_address[1]}/realm"
+        self._realm = realm
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.issuer = f"http://{host}:{self._server.server_address[1]}{realm}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
     def _document(self, path: str) -> dict[str, Any] | None:
         if not self.is_up:
             return None
-        if path == "/realm/.well-known/openid-configuration":
+        if path == f"{self._realm}/.well-known/openid-configuration":
             return {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys"}
-        if path == "/realm/keys":
+        if path == f"{self._realm}/keys":
             self.fetches += 1
             return {"keys": [key.as_dict(private=False) for key in self.keys]}
         return None

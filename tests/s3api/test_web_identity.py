@@ -114,6 +114,53 @@ def test_conditions_on_claims_decide(
     ask(**asking(role, provider.token(groups=["guests", "staff"])))
 
 
+TAGS = "https://aws.amazon.com/tags"
+
+
+def test_tags_of_a_token_are_the_sessions_where_the_role_lets_it_have_some(
+    endpoint: Endpoint, iam: Any, sts: Any, provider: OpenIdProvider, arn: str
+) -> None:
+    ask = sts.assume_role_with_web_identity
+    untagging = make_role(iam, arn)
+    nested = {TAGS: {"principal_tags": {"team": ["blue"]}}}
+    flat = {f"{TAGS}/principal_tags/team": "blue"}
+    refused("AccessDenied", ask, **asking(untagging, provider.token(**nested)))
+
+    name = fresh("role")
+    wanted = {"StringEquals": {"aws:RequestTag/team": "blue"}}
+    actions = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]
+    trust = document(actions, None, Principal={"Federated": arn}, Condition=wanted)
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    allowed = document("s3:PutObject", "arn:aws:s3:::*/${aws:PrincipalTag/team}/*")
+    iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=allowed)
+    bucket = fresh("bucket")
+    client_of(endpoint, "s3").create_bucket(Bucket=bucket)
+    for tags in (nested, flat):
+        s3 = client_with(endpoint, "s3", ask(**asking(role, provider.token(**tags)))["Credentials"])
+        s3.put_object(Bucket=bucket, Key="blue/k", Body=b"x")
+        refused("AccessDenied", s3.put_object, Bucket=bucket, Key="red/k", Body=b"x")
+    for tags in ({}, {f"{TAGS}/principal_tags/team": "red"}):
+        refused("AccessDenied", ask, **asking(role, provider.token(**tags)))
+    for tags in (
+        {TAGS: "blue"},
+        {TAGS: {"principal_tags": {"team": ["blue", "red"]}}},
+        {TAGS: {**nested[TAGS], "transitive_tag_keys": ["team"]}},
+    ):
+        refused("InvalidIdentityToken", ask, **asking(role, provider.token(**tags)))
+
+
+def test_a_trust_policy_may_ask_for_tags_of_its_role(
+    iam: Any, sts: Any, provider: OpenIdProvider, arn: str
+) -> None:
+    condition = {"StringEquals": {"iam:ResourceTag/team": "blue"}}
+    role = make_role(iam, arn, Condition=condition)
+    ask = sts.assume_role_with_web_identity
+    refused("AccessDenied", ask, **asking(role, provider.token()))
+    name = role.rpartition("/")[2]
+    iam.tag_role(RoleName=name, Tags=[{"Key": "team", "Value": "blue"}])
+    ask(**asking(role, provider.token()))
+
+
 def test_keys_are_rotated(sts: Any, provider: OpenIdProvider, role: str) -> None:
     ask = sts.assume_role_with_web_identity
     ask(**asking(role, provider.token()))
