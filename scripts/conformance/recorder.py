@@ -1,7 +1,8 @@
 """A pytest plugin for the suite's own process: what each case came to, one JSON line per case.
 
-1. It changes no test. It gives each case bucket names of its own, so that a bucket that one case
-   leaves behind (because the server refused to delete it, say) can't fail the next one's set-up.
+1. It changes no test. It gives each case names of its own for buckets, users and roles, so that
+   what one case leaves behind (because the server refused to delete it, say) can't fail the next
+   one's set-up.
 2. A line is written, whole, when its case is over: a run that is cut short has told of all that
    came before.
 3. A case passes when set-up, test and clean-up pass; what failed first is what is told.
@@ -53,12 +54,14 @@ class Recorder:
         items[:] = [item for item in items if _group(item) in self._groups]
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """New names for the buckets of this case; at most 30 characters, as the suite wants."""
+        """New names for this case; of buckets at most 30 characters, as the suite wants."""
         self._reports = []
         package: Any = sys.modules.get("s3tests.functional")
         # The suite chooses its prefix once, when its configuration is read.
         if package is not None and package.prefix is not None:
-            package.prefix = f"cf{os.getpid():x}-{next(_numbers):04}-"
+            number = next(_numbers)
+            package.prefix = f"cf{os.getpid():x}-{number:04}-"
+            package.config.iam_name_prefix = f"cf{number:04}-"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._reports.append(report)

@@ -104,9 +104,10 @@ class Reason:
     tests: tuple[str, ...] = ()
 
 
-def read_reasons(path: Path = REASONS) -> list[Reason]:
+def read_reasons(name: str = "reason", path: Path = REASONS) -> list[Reason]:
+    """name: "reason", or "iam-reason" for those of IAM and STS."""
     with path.open("rb") as file:
-        tables = tomllib.load(file)["reason"]
+        tables = tomllib.load(file)[name]
     return [
         Reason(
             " ".join(table["why"].split()),
@@ -146,7 +147,7 @@ def print_run(run: Run) -> None:
 def write_suite(runs: Sequence[Run]) -> list[str]:
     """Write the tables of `runs` into the document; what is wrong with the reasons."""
     reasons = read_reasons()
-    chosen, faults = _assign(runs, reasons)
+    chosen, faults = assign(runs, reasons)
     replace("versions", _versions(runs))
     replace("counts", _counts(runs))
     replace("failures", _failures(runs, reasons, chosen))
@@ -196,7 +197,7 @@ def replace(name: str, content: str, path: Path = DOCUMENT) -> None:
     path.write_text(f"{before}{head}{content}{tail}{after}")
 
 
-def _assign(runs: Sequence[Run], reasons: Sequence[Reason]) -> tuple[dict[str, int], list[str]]:
+def assign(runs: Sequence[Run], reasons: Sequence[Reason]) -> tuple[dict[str, int], list[str]]:
     """The index of each failing function's reason, and the faults."""
     by_test = {name: index for index, reason in enumerate(reasons) for name in reason.tests}
     by_group = {name: index for index, reason in enumerate(reasons) for name in reason.groups}
