@@ -18,10 +18,15 @@ from store.chunks.types import Buffer, Owner, RunId
 _ZEROS = memoryview(bytes(1 << 17))
 
 
-def join(pieces: Sequence[Buffer], size: int, padded: int) -> bytes:
-    """The pieces, `size` bytes together, as one `bytes` with zeros up to `padded`."""
-    if size == padded and len(pieces) == 1 and isinstance(pieces[0], bytes):
-        return pieces[0]
+def join(pieces: Sequence[Buffer], size: int, padded: int) -> Buffer:
+    """The pieces, `size` bytes together, as one buffer fit for encoding, with zeros up to `padded`.
+
+    A piece that is all of it is not copied.
+    """
+    if size == padded and len(pieces) == 1:
+        only = pieces[0]
+        if isinstance(only, bytes) or not memoryview(only).readonly:
+            return only
     return b"".join([*pieces, _ZEROS[: padded - size]])
 
 

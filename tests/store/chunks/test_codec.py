@@ -7,7 +7,9 @@ import logging
 
 import pytest
 
-from store.chunks.codec import codec
+from store.chunks import isal
+from store.chunks.codec import Codec, codec
+from store.chunks.types import Buffer
 from tests.store.chunks.rig import pattern
 
 GEOMETRIES = [(1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2), (4, 4)]
@@ -39,6 +41,27 @@ def test_columns_can_be_rebuilt_by_themselves() -> None:
     rebuilt = codec(2, 2).rebuild({i: shards[i][low:high] for i in (1, 3)}, [0, 2])
     assert rebuilt[0] == shards[0][low:high]
     assert rebuilt[2] == shards[2][low:high]
+
+
+@pytest.mark.parametrize(("k", "m"), [(2, 1), (2, 2), (3, 2), (4, 4), (12, 4)])
+def test_parity_is_the_same_by_either_way(k: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isal.parity_maker(k, m) is not None
+    monkeypatch.setattr(isal, "parity_maker", lambda k, m: None)
+    payload = pattern(k * 4096)
+    by_library = list(map(bytes, Codec(k, m).encode(payload)))
+    assert list(map(bytes, codec(k, m).encode(payload))) == by_library
+    assert list(map(bytes, codec(k, m).encode(memoryview(bytearray(payload))))) == by_library
+
+
+def test_a_library_that_makes_another_code_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(payload: Buffer) -> list[Buffer]:
+        return [bytes(len(payload) // 2)] * 2
+
+    monkeypatch.setattr(isal, "parity_maker", lambda k, m: make)
+    payload = pattern(2 * 4096)
+    assert list(map(bytes, Codec(2, 2).encode(payload))) == [
+        bytes(shard) for shard in codec(2, 2).encode(payload)
+    ]
 
 
 def test_the_library_leaves_logging_alone() -> None:
