@@ -99,7 +99,8 @@ class S3App(QuartTrio):
         as_website = face.website_domains and is_website(stream.headers, face.website_domains)
         if as_website or stream.method == "OPTIONS":
             domains = face.website_domains if as_website else face.domains
-            call.request = open_request(stream, scheme, domains)
+            request = call.request = open_request(stream, scheme, domains)
+            request.peer = _peer(scope, request, face)
             call.operation = PREFLIGHT if stream.method == "OPTIONS" else PAGE
             return
         if stream.method == "POST" and is_query(stream):

@@ -30,7 +30,7 @@ from store.access.acl import OBJECT_ACTIONS
 from store.access.decision import Outcome
 from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
 from store.access.ownership import DEFAULT_OWNERSHIP, Ownership
-from store.access.principals import Kind
+from store.access.principals import Kind, Strength
 from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NoSuchVersion, NotFound, StoreError
 from store.identity.names import account_number
 from store.namespace import Namespace
@@ -48,6 +48,10 @@ _OF_WHAT_IS_THERE = frozenset().union(*OBJECT_ACTIONS.values()) | {
     for verb in ("Get", "Put", "Delete")
     for version in ("", "Version")
 }
+
+
+# What who begins an upload may do with it by that alone.
+_OF_UPLOADS = frozenset({"s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,16 +113,6 @@ class Face:
             told = {"s3:versionid": version}
         if not self._decide(request, said, action, bucket, key, version, told):
             raise AccessDenied()
-
-    def denies(self, request: Request, action: str, bucket: str, key: str) -> bool:
-        """Whether the bucket's policy denies it in so many words. Raises NoSuchBucket."""
-        said = self.bucket_access(bucket)
-        if said.rules.policy is None:
-            return False
-        facts = self._facts(request, action, said, _Existing(self, bucket, key, None))
-        resource = resource_arn(bucket, key)
-        decision = decide(request.auth.access, said.rules, action, resource, facts)
-        return decision.outcome is Outcome.DENIED
 
     def authorize_creation(self, request: Request, action: str) -> None:
         """Whether the sender may do this to a bucket that is not there yet. Raises AccessDenied."""
@@ -194,6 +188,8 @@ class Face:
         there = _Existing(self, bucket, key, version)
         facts = self._facts(request, action, said, there, told)
         acl = said.grants(principal, action)
+        if action in _OF_UPLOADS and self._is_initiator(request, bucket, key):
+            acl = max(acl, Strength.DIRECT)
         decision = decide(access, rules, action, resource, facts, acl)
         if not said.has_acls or action not in _OF_WHAT_IS_THERE:
             return decision.allowed
@@ -211,6 +207,22 @@ class Face:
         owner = self.account_of(meta.owner) if meta.owner else said.owner
         acl = said.object_grants(meta.acl or private_acl(owner_of(owner)), principal, action)
         return decide(access, rules, action, resource, facts, acl).allowed
+
+    def _is_initiator(self, request: Request, bucket: str, key: str) -> bool:
+        """Whether who asks has begun the upload, or is the account whose user did."""
+        principal = request.auth.access.principal
+        if principal.kind is Kind.ANONYMOUS:
+            return False
+        try:
+            upload = self.namespace.uploads.get(bucket, key, request.query.get("uploadId", ""))
+        except StoreError:
+            # The operation says so.
+            return False
+        if principal.kind is not Kind.ROOT:
+            return upload.owner == principal.arn
+        its = tuple(f"arn:aws:{service}::{principal.account}:" for service in ("iam", "sts"))
+        account = self.account_of(upload.owner)
+        return upload.owner.startswith(its) or account.number == principal.account
 
     def _facts(
         self,

@@ -31,6 +31,7 @@ from s3api.writes import (
     open_copy_source,
 )
 from s3api.xml import element, timestamp
+from store.access.principals import Kind
 from store.types import ObjectMeta, Part, Upload
 
 _INITIATED = b"x-amz-if-match-initiated-time"
@@ -47,7 +48,7 @@ async def create_upload(face: Face, request: Request) -> Response:
         *((b"x-amz-checksum-type", meta.checksum_type.encode()) for _ in meta.checksums),
     ]
     upload_id = await face.namespace.uploads.create(
-        request.bucket, request.key, meta, request.owner
+        request.bucket, request.key, meta, initiator_of(request)
     )
     parts = [
         element("Bucket", request.bucket),
@@ -55,6 +56,13 @@ async def create_upload(face: Face, request: Request) -> Response:
         element("UploadId", upload_id),
     ]
     return xml_response("InitiateMultipartUploadResult", parts, headers=headers)
+
+
+def initiator_of(request: Request) -> str:
+    """Who begins an upload: the ARN of a user or session, else the account's owner string."""
+    principal = request.auth.access.principal
+    is_inner = principal.kind not in (Kind.ROOT, Kind.ANONYMOUS)
+    return principal.arn if is_inner else request.owner
 
 
 def _with_algorithm(request: Request, meta: ObjectMeta) -> ObjectMeta:

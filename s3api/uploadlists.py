@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from s3api import xml
 from s3api.acl import object_owner_element, owner_element, person
+from s3api.credentials import Account
 from s3api.errors import InvalidArgument
 from s3api.face import Face
 from s3api.listing import encode_key
@@ -56,7 +57,10 @@ def _part(part: Part) -> str:
 
 
 def _initiator(face: Face, upload: Upload) -> str:
-    return f"<Initiator>{person(face.account_of(upload.owner))}</Initiator>"
+    who = face.account_of(upload.owner)
+    if upload.owner.startswith("arn:"):
+        who = Account(id=upload.owner, name=upload.owner.rpartition("/")[2])
+    return f"<Initiator>{person(who)}</Initiator>"
 
 
 def _algorithm(upload: Upload) -> str:

@@ -1,8 +1,8 @@
 """Buckets as websites: index and error documents, redirects, and pages of ours in HTML.
 
 A request whose host is `<bucket>.<website domain>` comes here and nowhere else. It is nobody's: no
-signature counts, no parameter is looked at, and only GET and HEAD are answered. What makes a bucket
-readable here is its website configuration, but for what the bucket's policy denies to everybody.
+signature counts, no parameter is looked at, and only GET and HEAD are answered. What is
+shown is what anybody may read, by the bucket's policy or ACLs, with public access not blocked.
 
 In this order, as Amazon S3 does it: the redirect of everything, rules for a prefix, the object (or
 the index document of its folder), its own redirect, the folder of that name, rules for errors, the
@@ -31,7 +31,7 @@ from store.errors import NotFound, Refused, StoreError
 from store.types import ObjectStat
 
 _ALLOWED: Header = (b"allow", b"GET, HEAD")
-_FOUND, _MOVED, _MISSING = 302, 301, 404
+_OK, _FOUND, _MOVED, _FORBIDDEN, _MISSING = 200, 302, 301, 403, 404
 _NAMED = frozenset(HTTPStatus)
 
 
@@ -65,40 +65,49 @@ async def _serve(face: Face, request: Request) -> Response:
         return _redirect(request, rule.redirect, key, rule.prefix)
     in_folder = not key or key.endswith("/")
     wanted = key + website.index if in_folder else key
-    stat = _find(face, request.bucket, wanted)
+    stat, code = _find(face, request, wanted)
     if stat is not None:
         elsewhere = stat.meta.website_redirect
         if elsewhere.isprintable() and elsewhere:
             return _moved(request, _MOVED, elsewhere)
         return await _object(face, request, wanted)
-    if not in_folder and _find(face, request.bucket, f"{key}/{website.index}") is not None:
+    if not in_folder and _find(face, request, f"{key}/{website.index}")[0] is not None:
         return _moved(request, _FOUND, f"/{encode_key(key)}/")
-    return await _missing(face, request, website, key)
+    return await _failed(face, request, website, key, code)
 
 
-async def _missing(face: Face, request: Request, website: Website, key: str) -> Response:
-    rule = _find_rule(website, key, _MISSING)
+async def _failed(face: Face, request: Request, website: Website, key: str, code: int) -> Response:
+    """Where there is no page to show. code: why."""
+    rule = _find_rule(website, key, code)
     if rule is not None:
         return _redirect(request, rule.redirect, key, rule.prefix)
-    if website.error and _find(face, request.bucket, website.error) is not None:
+    if website.error and _find(face, request, website.error)[0] is not None:
         # Conditions and ranges were about another page.
         request.headers = {}
-        return replace(await _object(face, request, website.error), status=_MISSING)
-    return _page(request, _MISSING, "NoSuchKey", "The specified key does not exist.")
+        return replace(await _object(face, request, website.error), status=code)
+    if code == _FORBIDDEN:
+        return _page(request, code, "AccessDenied", "Access Denied")
+    return _page(request, code, "NoSuchKey", "The specified key does not exist.")
 
 
-def _find(face: Face, bucket: str, key: str) -> ObjectStat | None:
-    """The object; None where there is none, or can't be one of this name."""
+def _find(face: Face, request: Request, key: str) -> tuple[ObjectStat | None, int]:
+    """The object that anybody may read, else None with the status that says why.
+
+    Whether there is an object is told to whom may list the bucket, as everywhere.
+    """
+    request.key = key
     try:
-        return face.namespace.objects.stat(bucket, key)
-    except (NotFound, Refused):
-        return None
+        face.authorize(request, "s3:GetObject", request.bucket, key)
+        return face.namespace.objects.stat(request.bucket, key), _OK
+    except AccessDenied:
+        return None, _FORBIDDEN
+    except (NotFound, Refused) as absent:
+        is_told = not isinstance(face.conceal(request, absent), AccessDenied)
+        return None, _MISSING if is_told else _FORBIDDEN
 
 
 async def _object(face: Face, request: Request, key: str) -> Response:
     request.key = key
-    if face.denies(request, "s3:GetObject", request.bucket, key):
-        raise AccessDenied()
     run = head_object if request.method == "HEAD" else get_object
     return await run(face, request)
 

@@ -1,7 +1,7 @@
 """The website configuration of a bucket: read, written and removed; `s3api.webpages` serves it.
 
-It is one of the bucket's documents ("website"), kept as JSON. Having one makes all of the bucket
-readable to everybody, through the names of `website_domains` and nowhere else.
+It is one of the bucket's documents ("website"), kept as JSON. Having one makes nothing readable:
+that is for the bucket's policy, its ACLs and its public access block to say.
 
 Concurrency: any task; what is parsed is remembered by its text. Source: Amazon S3 API reference,
 PutBucketWebsite; user guide, "Configuring a webpage redirect".

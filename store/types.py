@@ -292,7 +292,7 @@ class VersionPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A multipart upload under way."""
+    """A multipart upload under way. owner: who began it, an account's owner string or an ARN."""
 
     id: str
     bucket: str

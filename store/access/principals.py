@@ -6,8 +6,9 @@ both sides are turned into the same tokens and a match is a common one. How much
 depends on which name it was:
 
     EXACT     the caller's own ARN
-    DIRECT    "*", the role or user behind the session, canonical id, provider, service
-    ACCOUNT   the caller's account: in the same account that leaves the grant to identity policies
+    DIRECT    "*", the role or user behind the session, provider, service
+    ACCOUNT   the caller's account, by number, ARN or canonical id: in the same account that leaves
+              the grant to identity policies
 
 Concurrency: pure. Source: AWS IAM user guide, "JSON policy elements: Principal" and "Policy
 evaluation logic" (resource-based policies and implicit denies).
@@ -71,10 +72,11 @@ class Principal:
             ("AWS", self.source_arn),
             ("Federated", self.federated),
             ("Service", self.service),
-            ("CanonicalUser", self.canonical_id),
         ):
             if value:
                 found[f"{token}:{value}"] = Strength.DIRECT
+        if self.canonical_id:
+            found[f"CanonicalUser:{self.canonical_id}"] = Strength.ACCOUNT
         if self.arn and self.kind is not Kind.ROOT:
             found[f"AWS:{self.arn}"] = Strength.EXACT
         return found

@@ -8,6 +8,9 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
+from s3api.credentials import Credential
+from store.identity.names import entity_arn
+from store.identity.records import Kind
 from tests.s3api.conftest import ALICE, BOB, WEBSITE_DOMAIN
 from tests.s3api.permissions import CALLS, Call, World, policy_of
 from tests.s3api.raw import send
@@ -312,8 +315,11 @@ def test_what_a_policy_denies_is_on_no_website(endpoint, alice, world):
     website = {"IndexDocument": {"Suffix": "k"}}
     alice.put_bucket_website(Bucket=world.bucket, WebsiteConfiguration=website)
     host = f"{world.bucket}.{WEBSITE_DOMAIN}"
+    allowed = statement("Allow", "s3:GetObject", f"arn:aws:s3:::{world.bucket}/*")
+    put(alice, world.bucket, allowed)
     assert send(endpoint, "GET", "/k", sign=False, host=host).body == b"x"
-    put(alice, world.bucket, statement("Deny", "s3:GetObject", f"arn:aws:s3:::{world.bucket}/k"))
+    denied = statement("Deny", "s3:GetObject", f"arn:aws:s3:::{world.bucket}/k")
+    put(alice, world.bucket, allowed, denied)
     for path in ("/k", "/"):
         assert send(endpoint, "GET", path, sign=False, host=host).status == 403
 
@@ -335,6 +341,25 @@ def test_a_new_bucket_can_not_be_made_public_before_that_is_allowed(alice, world
     assert code_of(caught) == (404, "NoSuchPublicAccessBlockConfiguration")
     put(alice, bucket, public)
     assert alice.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"]
+
+
+def test_a_canonical_id_names_an_account_as_its_number_does(endpoint, alice, world):
+    grant = ("s3:GetObject", "k")
+    hers = world.do(
+        endpoint.namespace.identity.holders.create_user, ALICE.account.id, "canon", tags={}
+    )
+    made = world.do(endpoint.namespace.identity.keys.create, ALICE.account.id, "canon")
+    key = Credential(access_key=made.key.id, secret_key=made.secret)
+    let(world, grant, principal={"CanonicalUser": BOB.account.id})
+    assert world.send(GET, BOB).status == 200
+    assert world.send(GET, key).status == 403
+    # To the account itself: what its users may do is for their own policies to say.
+    let(world, grant, principal={"CanonicalUser": ALICE.account.id})
+    assert world.send(GET, key).status == 403
+    assert world.send(GET, BOB).status == 403
+    arn = entity_arn(ALICE.account.id, Kind.USER, hers.name)
+    let(world, grant, principal={"AWS": arn})
+    assert world.send(GET, key).status == 200
 
 
 def test_restricted_public_policy_lets_nobody_in_from_outside(alice, world):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -40,7 +42,20 @@ def site(s3, bucket):
         "RoutingRules": RULES,
     }
     s3.put_bucket_website(Bucket=bucket, WebsiteConfiguration=configuration)
+    s3.delete_public_access_block(Bucket=bucket)
+    open_to_all(s3, bucket, "s3:GetObject", "s3:ListBucket")
     return bucket
+
+
+def open_to_all(s3, bucket, *actions, effect="Allow", **more):
+    """Let anybody do this, and nothing else."""
+    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    statements = [
+        {"Effect": effect, "Principal": "*", "Action": action, "Resource": resources[place], **more}
+        for action in actions
+        for place in (["s3:ListBucket", "s3:GetObject"].index(action),)
+    ]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": statements}))
 
 
 def ask(endpoint, bucket, path, method="GET", headers=None, **kwargs):
@@ -80,6 +95,45 @@ def test_anybody_reads_pages_and_folders_by_their_index(endpoint, site, path, bo
     assert answer.headers["content-type"] == "text/html"
     head = ask(endpoint, site, path, "HEAD")
     assert (head.status, head.headers["content-length"]) == (200, str(len(body)))
+
+
+@pytest.mark.parametrize("path", ["/", "/about.html", "/nowhere", "/docs", "/error.html"])
+def test_nothing_is_shown_that_not_everybody_may_read(endpoint, s3, site, path):
+    s3.delete_bucket_policy(Bucket=site)
+    answer = ask(endpoint, site, path)
+    assert (answer.status, b"Code: AccessDenied" in answer.body) == (403, True)
+    assert not any(body in answer.body for body in PAGES.values())
+
+
+def test_a_public_policy_shows_nothing_while_public_access_is_blocked(endpoint, s3, site):
+    assert ask(endpoint, site, "/about.html").status == 200
+    s3.put_public_access_block(
+        Bucket=site, PublicAccessBlockConfiguration={"RestrictPublicBuckets": True}
+    )
+    assert ask(endpoint, site, "/about.html").status == 403
+
+
+def test_a_missing_page_is_forbidden_to_whom_may_not_list(endpoint, s3, site):
+    open_to_all(s3, site, "s3:GetObject")
+    for method in ("GET", "HEAD"):
+        answer = ask(endpoint, site, "/nowhere", method)
+        assert answer.status == 403
+    assert ask(endpoint, site, "/nowhere").body == PAGES["error.html"]
+    # A rule for what is not found is no rule for what is forbidden.
+    assert ask(endpoint, site, "/gone/for/good").status == 403
+    assert ask(endpoint, site, "/about.html").body == b"about"
+
+
+def test_conditions_of_the_policy_hold_for_pages(endpoint, s3, site):
+    condition = {"StringLike": {"aws:Referer": "http://a.example/*"}}
+    open_to_all(s3, site, "s3:GetObject", Condition=condition)
+    assert ask(endpoint, site, "/about.html").status == 403
+    assert (
+        ask(endpoint, site, "/about.html", headers={"referer": "http://a.example/"}).status == 200
+    )
+    condition = {"IpAddress": {"aws:SourceIp": "127.0.0.1/32"}}
+    open_to_all(s3, site, "s3:GetObject", Condition=condition)
+    assert ask(endpoint, site, "/about.html").status == 200
 
 
 def test_large_pages_are_streamed_and_ranges_and_conditions_hold(endpoint, s3, site):
@@ -148,6 +202,7 @@ def test_only_buckets_with_a_website_are_shown_and_only_there(endpoint, s3, site
     assert (answer.status, b"NoSuchWebsiteConfiguration" in answer.body) == (404, True)
     assert b"secret" not in answer.body
     assert b"NoSuchBucket" in ask(endpoint, "absent", "/").body
+    s3.delete_bucket_policy(Bucket=site)
     assert send(endpoint, "GET", f"/{site}/index.html", sign=False).code == "AccessDenied"
 
 

@@ -145,10 +145,9 @@ def _named(caller: Caller, element: Any) -> str:
                     grip = "exact"
                 elif value == caller.source_arn:
                     grip = "direct"
-            elif value and value == {
-                "CanonicalUser": caller.canonical_id,
-                "Federated": caller.federated,
-            }.get(kind):
+            elif value and kind == "CanonicalUser" and value == caller.canonical_id:
+                grip = "account"
+            elif value and kind == "Federated" and value == caller.federated:
                 grip = "direct"
             found = max(found, grip, key=order.index)
     return found
