@@ -35,6 +35,7 @@ async def rename_object(face: Face, request: Request) -> Response:
         request.key,
         precondition=_target_precondition(face, request),
         source_precondition=_source_precondition(face, request, source),
+        maker=request.auth.maker,
     )
     return Response(200)
 

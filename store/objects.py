@@ -240,9 +240,11 @@ class Objects:
         *,
         precondition: Precondition = ANY,
         source_precondition: Precondition = ANY,
+        maker: Maker = STORE,
     ) -> None:
         """Make the object at `source` the one at `target`, as a rename on the mount does.
 
+        maker: of the directories that are made on the way; the object's owner stays who it is.
         Raises NoSuchKey, PreconditionFailed, Locked, NotRegular, and like `put`.
         """
         state = self._state
@@ -255,6 +257,7 @@ class Objects:
                 (source, source_precondition),
                 (target, precondition),
                 told,
+                maker,
             )
             await state.engine.barrier()
         await state.tell_kernel(told.entries, told.inodes)

@@ -39,7 +39,7 @@ from store.resolve import is_object, visible
 from store.rules import OFF, bounded, check_grown, rules_of
 from store.state import State, now_ns
 from store.told import Told
-from store.types import Precondition, decode_meta, encode_meta
+from store.types import STORE, Maker, Precondition, decode_meta, encode_meta
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -329,6 +329,7 @@ def rename_object(
     source: tuple[str, Precondition],
     target: tuple[str, Precondition],
     told: Told,
+    maker: Maker = STORE,
 ) -> None:
     """RenameObject: the leaf at one key goes to another, its preconditions checked.
 
@@ -347,7 +348,7 @@ def rename_object(
     if components == wanted:
         return
     _check_free(tx, state, row, now)
-    to, made = tree.make_place(tx, state, number, wanted, now)
+    to, made = tree.make_place(tx, state, number, wanted, now, maker)
     replaced = dentries.stat(tx, to.parent, to.name)
     if replaced is not None and not (stat.S_ISREG(replaced.mode) or stat.S_ISLNK(replaced.mode)):
         raise NotRegular(target[0])

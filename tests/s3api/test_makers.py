@@ -52,6 +52,9 @@ def test_what_a_key_stores_belongs_to_its_user(keyed):
     for name in ("put", "copied", "parts"):
         assert owner_of(world, bucket, "d", name) == (1001, 1002, 0o640), name
     assert owner_of(world, bucket, "d") == (1001, 1002, 0o750)
+    s3.rename_object(Bucket=bucket, Key="moved/k", RenameSource=f"{bucket}/d/put")
+    assert owner_of(world, bucket, "moved") == (1001, 1002, 0o750)
+    assert owner_of(world, bucket, "moved", "k") == (1001, 1002, 0o640)
     s3.create_bucket(Bucket=f"{bucket}-own")
     assert owner_of(world, f"{bucket}-own") == (1001, 1002, 0o750)
 
