@@ -12,7 +12,8 @@ everything durable, the metadata is checkpointed, the drives are let go.
 When the drive of the primary database fails (PrimaryLost), the inner part is torn down and built
 again in this process, on another copy. Not by exec(2): that has to wait for threads to end, and one
 that hangs in I/O on the failed drive never does; and here the listening sockets stay open, so new
-requests wait for the restart instead of being refused.
+requests wait for the restart instead of being refused. Nothing that was answered is lost with it:
+what the copy lacks is done on it again (`metadb.journal`).
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ from daemon.undeletetalk import UNDELETE, UndeleteTalk
 from daemon.userkeys import UserKeyError, load_users
 from daemon.welcome import welcome_text
 from metadb.errors import PrimaryLost
+from metadb.sqlite import Journal
 from s3api import http1
 from s3api.credentials import Credential
 from s3api.face import accounts_by_owner
@@ -131,6 +133,8 @@ class Daemon:
         self._started_s = time.monotonic()
         self._restarts: deque[float] = deque(maxlen=_RESTARTS_MAX)
         self._restart_count = 0
+        # What was answered and only the primary has: the next one is given it when that is lost.
+        self._journal = Journal()
         self._store: OpenStore | None = None
         self._server: http1.HttpServer | None = None
         self._mount = Mount(settings.mount, settings.stop.deadline_s, control_socket(settings))
@@ -228,10 +232,11 @@ class Daemon:
 
     async def _serve_once(self, listeners: list[socket.socket]) -> None:
         settings, stop = self._settings, self._stop
+        keyring = self._keys.master.keyring
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as watch:
                 watch.start_soon(self._give_up_start, scope)
-                async with opened_store(settings, self._keys.master.keyring) as store:
+                async with opened_store(settings, keyring, self._journal) as store:
                     self._store = store
                     async with self._mount.mounted(store.namespace):
                         application = create_application(

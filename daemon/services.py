@@ -24,7 +24,7 @@ from daemon.lifecycle import StartError
 from daemon.rejoin import take_drives_back
 from daemon.settings import S3Settings, Settings
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
-from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
+from metadb.sqlite import Journal, MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
 from s3api.credentials import Credential, IdentityCredentials, MemoryCredentials
@@ -76,16 +76,19 @@ async def running(service: Callable[..., Any]) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings, keyring: Keyring) -> AsyncIterator[OpenStore]:
+async def opened_store(
+    settings: Settings, keyring: Keyring, journal: Journal | None = None
+) -> AsyncIterator[OpenStore]:
     """Drives, then metadata on the trusted copies, then the namespace over both.
 
-    keyring: what users' secrets are sealed under. Raises StartError, and PrimaryLost (in a group)
-    when the primary's drive fails.
+    keyring: what users' secrets are sealed under. journal: the same for each store that this
+    process opens, one after the other. Raises StartError, and PrimaryLost (in a group) when the
+    primary's drive fails.
     """
     pool = await _open_pool(settings)
     try:
         chunks = LocalChunks(pool, _chunk_config(settings), on_event=_log_event)
-        async with running(chunks.run), _opened_engine(settings, pool) as engine:
+        async with running(chunks.run), _opened_engine(settings, pool, journal) as engine:
             config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
             namespace = Namespace(engine, chunks, pool.store, config, keyring)
             healer = Healer(engine, chunks, namespace.readers, _heal_config(settings))
@@ -216,7 +219,9 @@ async def _open_pool(settings: Settings) -> Pool:
 
 
 @asynccontextmanager
-async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[SqliteEngine]:
+async def _opened_engine(
+    settings: Settings, pool: Pool, journal: Journal | None
+) -> AsyncIterator[SqliteEngine]:
     places = [copy_place(drive) for drive in pool.drives if drive.state is not DriveState.OFFLINE]
     config = MetadbConfig(
         copies=copies_wanted(pool),
@@ -237,7 +242,7 @@ async def _opened_engine(settings: Settings, pool: Pool) -> AsyncIterator[Sqlite
         if someone_missing and not fresh:
             await pool.raise_epoch()
         async with open_engine(
-            places, config=config, on_eject=note_ejected, create=fresh
+            places, config=config, on_eject=note_ejected, create=fresh, journal=journal
         ) as engine:
             if fresh:
                 await pool.raise_epoch()

@@ -26,6 +26,7 @@ import trio
 from metadb import wal
 from metadb.errors import MetadataFull, MetadbError, PrimaryLost
 from metadb.groups import Groups
+from metadb.journal import Journal
 from metadb.lanes import Batch
 from metadb.mirror import Copy, CopyDamaged, Turn
 from metadb.primary import Primary
@@ -57,9 +58,13 @@ class Flusher:
         deadline_s: float,
         long_log_frames: int,
         on_eject: Callable[[str], Awaitable[None]],
+        journal: Journal,
+        base: int = 0,
     ) -> None:
+        """base: the position where the generation begins that the primary's log is in."""
         self.primary = primary
-        self.groups = Groups(primary, self.position)
+        self.journal = journal
+        self.groups = Groups(primary, self.position, self.lose, journal)
         self.copies: list[Copy] = []
         self.hook: Callable[[], Awaitable[None]] | None = None
         self.generation = 0
@@ -73,7 +78,7 @@ class Flusher:
         self._long_log_frames = long_log_frames
         self._on_eject = on_eject
         self._turn: Turn | None = None
-        self._base = 0
+        self._base = base
         self._durable = -1
         self._under_way: _Flush | None = None
         # Held by a flush; whoever else takes it gets its turn behind the one under way.
@@ -127,7 +132,7 @@ class Flusher:
         salts = self.primary.index.salts()
         if not self.primary.restart():
             return False
-        number = wal.checkpoint_number(self.primary.read_log_header())
+        number = self.primary.read_log_number()
         self.generation += 1
         self._turn = Turn(
             generation=self.generation,
@@ -139,6 +144,7 @@ class Flusher:
         )
         self._base += frames
         self.flushed = 0
+        self.journal.generation_began(self.primary.index.salts(), self._base, salts)
         return True
 
     def add(self, copy: Copy) -> None:
@@ -168,6 +174,8 @@ class Flusher:
                 await self._acquire()
                 try:
                     self.groups.commit()
+                    if self.lost is not None:
+                        raise PrimaryLost(*self.lost.args)
                     flush.target = self.position()
                     await self._flush()
                 finally:
@@ -191,6 +199,7 @@ class Flusher:
         target = self.primary.index.frames()
         if self.hook is not None:
             await self.hook()
+        self.journal.flushing(self._base + target)
         start = self.flushed
         for copy in self.copies:
             start = min(start, copy.frames if copy.generation == self.generation else 0)
@@ -202,9 +211,14 @@ class Flusher:
                 break
         self.flushed = target
         self._durable = self._base + target
+        self.journal.flushed(self._durable)
         if self._turn is not None and all(c.generation == self.generation for c in self.copies):
             self._turn = None
-        self.primary.grow_log()
+        try:
+            self.primary.grow_log()
+        except OSError as error:
+            # This flush is done; the next one, or a transaction, would meet the same.
+            self.lose(PrimaryLost(f"the log can't be written: {error}"))
         if target >= self._long_log_frames:
             self.long_log.set()
 

@@ -10,7 +10,9 @@ Invariants:
   G1 a transaction that raises leaves no trace in its group, and the group goes on;
   G2 readers on the loop see a group's transactions at once, everybody else when it is committed;
   G3 a group that can't be committed is rolled back whole, and every barrier for it raises. So
-     that a full drive doesn't do that, a group starts only with room in the log (`Primary.room`).
+     that a full drive doesn't do that, a group starts only with room in the log
+     (`Primary.has_room`). For any other reason the primary is lost with it, and the journal has
+     what it did (`metadb.journal`).
 Concurrency: the loop. No await inside.
 Source: https://sqlite.org/lang_savepoint.html.
 """
@@ -24,6 +26,7 @@ from collections.abc import Callable
 import trio
 
 from metadb.errors import MetadataFull, MetadbError, PrimaryLost
+from metadb.journal import Journal
 from metadb.primary import Primary
 
 _log = logging.getLogger(__name__)
@@ -67,48 +70,66 @@ class Group:
 class Groups:
     """The group under way on the loop's connection.
 
-    position: asks how far the log is committed. rolled_back: called whenever changes that were
-    visible on the loop went away again, for whoever remembered what it had read.
+    position: asks how far the log is committed. lose: told that the primary failed.
+    rolled_back: called whenever changes that were visible on the loop went away again, for
+    whoever remembered what it had read.
     """
 
-    def __init__(self, primary: Primary, position: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        primary: Primary,
+        position: Callable[[], int],
+        lose: Callable[[PrimaryLost], None],
+        journal: Journal,
+    ) -> None:
         self.pending: Group | None = None
         self.rolled_back: Callable[[], None] = lambda: None
         self._primary = primary
         self._connection = primary.connection
         self._execute = primary.connection.execute
         self._position = position
+        self._lose = lose
+        self._journal = journal
         self._opened = trio.Event()
 
     def begin(self) -> Group:
-        """Start a transaction, in the group under way or a new one. Raises MetadataFull."""
+        """Start a transaction, in the group under way or a new one.
+
+        Raises MetadataFull, PrimaryLost.
+        """
         group = self.pending
         if group is not None and group.count >= TRANSACTIONS_MAX:
             self.commit()
+            if isinstance(group.error, PrimaryLost):
+                raise PrimaryLost(*group.error.args)
             group = None
         if group is None:
-            if not self._primary.has_room():
-                raise MetadataFull("no room for the log on the primary's drive")
+            self._need_room()
             if not self._connection.in_transaction:
                 self._execute("BEGIN")
             group = self.pending = Group()
             self._opened.set()
         group.count += 1
         self._execute("SAVEPOINT one")
+        self._journal.begin()
         return group
 
     def keep(self) -> None:
         """End the transaction begun last."""
         self._execute("RELEASE one")
+        self._journal.keep()
 
-    def undo(self, group: Group) -> None:
-        """Take the transaction begun last back (G1)."""
+    def undo(self, group: Group, error: BaseException) -> None:
+        """Take the transaction begun last, which ended with `error`, back (G1)."""
+        self._journal.undo()
         if self._connection.in_transaction:
             self._execute("ROLLBACK TO one")
             self._execute("RELEASE one")
+        elif isinstance(error, sqlite3.Error) and isinstance(meaning(error), MetadataFull):
+            self._repeat(group)
         else:
             # SQLite itself has rolled back everything, which it does for I/O errors.
-            self._fail(group, MetadataFull("the log could not be written"))
+            self._fail(group, PrimaryLost("SQLite rolled back a whole group"))
         self.rolled_back()
 
     def commit(self) -> None:
@@ -119,17 +140,42 @@ class Groups:
         try:
             self._execute("COMMIT")
         except sqlite3.Error as error:
-            self._fail(group, meaning(error) or error)
+            self._fail(group, meaning(error) or PrimaryLost(f"a commit failed: {error}"))
             if self._connection.in_transaction:
                 self._execute("ROLLBACK")
             self.rolled_back()
         else:
-            group.position = self._position()
+            group.position = position = self._position()
+            self._journal.committed(position)
+
+    def _repeat(self, group: Group) -> None:
+        """SQLite rolled all back for one transaction too large: do again what went before it."""
+        try:
+            self._execute("BEGIN")
+            for sql, parameters, _ in self._journal.group_under_way():
+                self._execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            self._fail(group, meaning(error) or PrimaryLost(f"a group is gone: {error}"))
+
+    def _need_room(self) -> None:
+        """Raise unless a group's frames will have room."""
+        try:
+            if self._primary.has_room():
+                return
+        except OSError as error:
+            lost = PrimaryLost(f"the log can't be written: {error}")
+            self._lose(lost)
+            raise lost from error
+        raise MetadataFull("no room for the log on the primary's drive")
 
     def _fail(self, group: Group, error: Exception) -> None:
         _log.error("metadata: %d transactions were rolled back: %s", group.count, error)
         group.error = error
         self.pending = None
+        if isinstance(error, PrimaryLost):
+            self._lose(error)
+        else:
+            self._journal.drop_group()
 
     async def run(self) -> None:
         """Commit what no flush is about to commit."""

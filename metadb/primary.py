@@ -18,6 +18,7 @@ Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synch
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -58,6 +59,10 @@ class Primary:
         execute("PRAGMA secure_delete = OFF")
         self._mark()
         self._keeper = _connect(self.path, "ro")
+        # SQLite opens files when they are first read, and only then is this one in the way of its
+        # deleting the log with the last connection but one.
+        self.pin()
+        self.unpin()
         self._checkpointer = _connect(self.path, "rw")
         self._checkpointer.execute("PRAGMA synchronous = FULL")
         self._checkpointer.execute("PRAGMA wal_autocheckpoint = 0")
@@ -70,31 +75,46 @@ class Primary:
         self.lane = Lane(drive)
 
     def read_log(self, start: int, stop: int) -> bytes:
-        """The log behind its first `start` frames, up to and with frame `stop`."""
+        """The log behind its first `start` frames, up to and with frame `stop`.
+
+        Raises PrimaryLost.
+        """
         if start == stop:
             return b""
         begin = wal.start_of(start)
-        chunk = os.pread(self.log_fd, wal.end_of(stop) - begin, begin)
+        try:
+            chunk = os.pread(self.log_fd, wal.end_of(stop) - begin, begin)
+        except OSError as error:
+            raise PrimaryLost(f"{self.path}: the log can't be read: {error}") from error
         if len(chunk) != wal.end_of(stop) - begin:
             raise PrimaryLost(f"{self.path}: the log is shorter than SQLite says")
         return chunk
 
-    def read_log_header(self) -> bytes:
-        """The 32 bytes the log starts with."""
-        return os.pread(self.log_fd, wal.HEADER_BYTES, 0)
+    def read_log_number(self) -> int:
+        """The checkpoint number that the log starts with. Raises PrimaryLost."""
+        try:
+            return wal.checkpoint_number(os.pread(self.log_fd, wal.HEADER_BYTES, 0))
+        except OSError as error:
+            raise PrimaryLost(f"{self.path}: the log can't be read: {error}") from error
 
     def grow_log(self) -> None:
-        """Have zeros stand where the next frames will, as the copies do. On the loop (SQLite's
-        writes are too, so that none is overwritten)."""
+        """Have zeros stand where the next frames will, as the copies do, if there is room.
+
+        On the loop (SQLite's writes are too, so that none is overwritten). Raises OSError.
+        """
         if self._log_bytes < wal.end_of(self.index.frames()) + PIECE_BYTES // 2:
             self._log_bytes = os.fstat(self.log_fd).st_size
             try:
                 self._log_bytes += os.pwrite(self.log_fd, bytes(PIECE_BYTES), self._log_bytes)
-            except OSError:
-                return  # It only makes syncs cheaper; a commit meets the same error, and tells.
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
 
     def has_room(self) -> bool:
-        """Whether the log has zeros ahead for a group of transactions; they are made if not."""
+        """Whether the log has zeros ahead for a group of transactions; they are made if not.
+
+        Raises OSError.
+        """
         if self._log_bytes >= wal.end_of(self.index.frames()) + _GROUP_BYTES:
             return True
         self.grow_log()

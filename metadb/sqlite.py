@@ -16,6 +16,7 @@ Concurrency: one trio loop; see `metadb.engine`.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +32,7 @@ from metadb.errors import MetadbError, NoUsableCopy, PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
 from metadb.groups import meaning
+from metadb.journal import Journal, Lack, run_again
 from metadb.lazyscan import LazyScanLane, open_lazy_scan_lane
 from metadb.mirror import DATABASE, INDEX, LOG, STATE, SUMS, Copy
 from metadb.primary import Primary
@@ -39,13 +41,16 @@ from metadb.snapshot import Snapshot, connect_reading
 from metadb.statements import Row, Tx
 from metadb.upkeep import MetadbConfig, Upkeep, long_log_frames
 
-__all__ = ["CopyPlace", "MetadbConfig", "SqliteEngine", "open_engine"]
+__all__ = ["CopyPlace", "Journal", "MetadbConfig", "SqliteEngine", "open_engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _SMALL_BYTES = 256 << 20
 _CLOSE_DEADLINE_S = 5.0
+_LAST_SYNC_S = 2.0
 
 
 class SqliteEngine:
@@ -58,8 +63,8 @@ class SqliteEngine:
         self._connection = primary.connection
         self._execute = primary.connection.execute
         self._groups = flusher.groups
-        self._tx = Tx(primary.connection)
-        flusher.groups.rolled_back = self._tx.directories.clear
+        self._tx = Tx(primary.connection, flusher.journal.steps.append)
+        flusher.groups.rolled_back = self._tx.forget
         self._flusher = flusher
         self._upkeep = upkeep
         self._scan = scan
@@ -88,7 +93,7 @@ class SqliteEngine:
             groups.keep()
         except BaseException as error:
             try:
-                groups.undo(group)
+                groups.undo(group, error)
             except sqlite3.Error as undone:
                 self._flusher.lose(PrimaryLost(f"a transaction could not be undone: {undone}"))
             if isinstance(error, sqlite3.Error):
@@ -100,6 +105,9 @@ class SqliteEngine:
         self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """See `Engine.read`."""
+        if self._flusher.lost is not None:
+            # What was answered may be rolled back here; it is in the journal.
+            raise PrimaryLost(*self._flusher.lost.args)
         try:
             # Left open: until the next commit, which is always this connection's own, its
             # snapshot is the latest, and each statement is spared two locks (7 us, not 11).
@@ -208,6 +216,7 @@ async def open_engine(
     on_eject: Callable[[str], Awaitable[None]],
     create: bool = False,
     folder_type: Callable[[Path], Folder] = Folder,
+    journal: Journal | None = None,
 ) -> AsyncIterator[SqliteEngine]:
     """Open the store's metadata, on the newest copy there is; on exit stop cleanly.
 
@@ -216,15 +225,21 @@ async def open_engine(
     on; back: `trusted=False`). on_eject: raises the epoch on the labels of all drives but the one
     named; that drive's copy counts as gone only when it has returned.
     create: make the metadata anew where no place holds any; otherwise it is opened.
+    journal: of the engine that was open in this process before, if there was one, whose primary
+    may be lost: what the copy lacks that was answered is done again.
     Raises NoUsableCopy, SchemaTooNew.
     """
     boot = boot_id()
+    journal = journal or Journal()
     primary, choice = await _open_primary(places, boot, config, on_eject, create=create)
+    lack = _lack_of(journal, choice)
     flusher = Flusher(
         primary,
         deadline_s=config.flush_deadline_s,
         long_log_frames=long_log_frames(config),
         on_eject=on_eject,
+        journal=journal,
+        base=lack.base,
     )
     state = State(run=choice.run if choice else 1, boot=boot, is_primary=True)
     upkeep = Upkeep(flusher, places, config=config, state=state, folder_type=folder_type)
@@ -233,6 +248,8 @@ async def open_engine(
         # A copy's sums are of no more use to a primary: nobody would keep them right.
         Folder(primary.path.parent).remove(SUMS)
         migrations.upgrade(primary.connection)
+        done = run_again(primary.connection, lack.groups)
+        journal.go_on(state.run, primary.index.salts(), flusher.position(), lack, done)
         _keep_copies(flusher, choice, config, folder_type)
         await flusher.barrier()
         await upkeep.write_state(clean=False)
@@ -296,6 +313,14 @@ def _prepare(place: CopyPlace) -> CopyPlace:
     return place
 
 
+def _lack_of(journal: Journal, choice: Choice | None) -> Lack:
+    """What the chosen copy lacks of what was answered (`metadb.journal`)."""
+    if choice is None:
+        return journal.lack_of(0, b"", 0)
+    found = choice.primary
+    return journal.lack_of(found.state.run, found.log_header, found.frames)
+
+
 def _keep_copies(
     flusher: Flusher,
     choice: Choice | None,
@@ -329,8 +354,24 @@ async def _stop(primary: Primary, flusher: Flusher, upkeep: Upkeep, *, clean: bo
             await upkeep.checkpoint()
             await flusher.barrier()
             await upkeep.write_state(clean=True)
+        elif flusher.lost is not None:
+            await _sync_named_bytes(flusher)
     finally:
         for copy in flusher.copies:
             copy.close()
         with trio.move_on_after(_CLOSE_DEADLINE_S):
             await trio.to_thread.run_sync(primary.close, abandon_on_cancel=True)
+
+
+async def _sync_named_bytes(flusher: Flusher) -> None:
+    """Make durable what rows in the journal name, as long as somebody knows what that is (E3)."""
+    if flusher.hook is None:
+        return
+    with trio.move_on_after(_LAST_SYNC_S) as scope:
+        try:
+            await flusher.hook()
+        except Exception as error:
+            # The rows are kept all the same: a drive that lacks their bytes is there to be healed.
+            _log.warning("metadata: bytes of the last changes are not durable yet: %s", error)
+    if scope.cancelled_caught:
+        _log.warning("metadata: bytes of the last changes are not durable yet: a drive hangs")

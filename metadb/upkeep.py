@@ -118,11 +118,16 @@ class Upkeep:
         async with self._shape:
             try:
                 return await self._checkpoint()
-            except sqlite3.Error as error:
+            except PrimaryLost as error:
+                self._flusher.lose(error)
+                raise
+            except (sqlite3.Error, OSError) as error:
+                # The copies' own errors have ejected them; this one is the primary's.
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
                     return False
-                self._flusher.lose(PrimaryLost(f"a checkpoint failed: {error}"))
-                raise PrimaryLost(*self._flusher.lost.args) from error  # type: ignore[union-attr]
+                lost = PrimaryLost(f"a checkpoint failed: {error}")
+                self._flusher.lose(lost)
+                raise lost from error
             finally:
                 if self._flusher.lost is None:
                     self._flusher.primary.unpin()

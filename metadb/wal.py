@@ -61,6 +61,17 @@ def void_header(number: int, ended_salts: bytes) -> bytes:
     return (_HEADER.pack(0, 0, 0, number) + ended_salts).ljust(HEADER_BYTES, b"\0")
 
 
+def generation_of(header: bytes) -> bytes:
+    """What tells a header's generation: its salts, or `behind` those of the one that ended."""
+    salts = header[_HEADER.size : _HEADER.size + 8]
+    return behind(salts) if header.startswith(bytes(4)) else salts
+
+
+def behind(ended_salts: bytes) -> bytes:
+    """Tells the generation that follows this one, as long as it has no salts of its own."""
+    return b"behind" + ended_salts
+
+
 def pages_of(frames: bytes) -> Iterator[tuple[int, int, int]]:
     """(page number, database size in pages or 0, offset of the page) of each frame in `frames`."""
     for offset in range(0, len(frames), FRAME_BYTES):
