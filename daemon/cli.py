@@ -242,7 +242,8 @@ def mount(
         An existing folder.
     options:
         With commas: ro, nosuid, nodev, noexec, noatime, subdir=BUCKET/PREFIX, allow_other,
-        uid=N, gid=N, uidmap=STORED:SHOWN:COUNT, gidmap=STORED:SHOWN:COUNT.
+        uid=N, gid=N, uidmap=STORED:SHOWN:COUNT, gidmap=STORED:SHOWN:COUNT,
+        root_squash, anonuid=N, anongid=N.
     """
     from daemon.mounter import mount_store
     from daemon.mountoptions import OptionsError, parse_options

@@ -189,7 +189,7 @@ def _check_agreement(terms: Terms, request: MountRequest) -> None:
         raise MountError(
             "the daemon is mounted without allow_other already, and all its mounts share that"
         )
-    if request.owners.words and request.owners.words != terms.owners:
+    if not set(request.owners.words) <= set(terms.owners):
         shown = ",".join(terms.owners) or "their own owners"
         raise MountError(
             f"the daemon is mounted with {shown} already, and all its mounts share that"

@@ -30,7 +30,7 @@ from daemon.lifecycle import StartError
 from daemon.mountoptions import options_text
 from daemon.mountwire import LINE_BYTES_MAX, Handover, Outcome, Terms
 from daemon.settings import MountSettings
-from fusefs.idmap import OwnersError, owners_of
+from fusefs.idmap import SQUASH_WORDS, OwnersError, owners_of
 from fusefs.mount import MountFailed, MountOptions, Served, serve_mount
 from fusefs.mountpoint import unmount
 from fusefs.mounttable import DEVICE, Mounted, mounts_of, resolved
@@ -81,6 +81,7 @@ class Mount:
             readahead_bytes=settings.readahead_bytes,
             background_max=settings.background_max,
             stop_timeout_s=min(stop_deadline_s, _STOP_S_MAX),
+            owners=owners_of(_squash_words(settings)),
         )
         self._place: _Place | None = None
         self._has_place = trio.Event()
@@ -159,7 +160,7 @@ class Mount:
                 descriptor=descriptor,
                 device=handover.device,
                 allow_other=handover.allow_other,
-                owners=owners_of(handover.owners),
+                owners=owners_of(self._agreed(handover.owners)),
             )
         except OwnersError as error:
             os.close(descriptor)
@@ -173,6 +174,12 @@ class Mount:
         place.nursery.start_soon(self._end_when_unseen)
         log.info("serving what was mounted at %s and handed over", handover.root)
         await _send(stream, Outcome())
+
+    def _agreed(self, words: Sequence[str]) -> Sequence[str]:
+        """The words of a mount; the configured root_squash holds where it has none of its own."""
+        if any(word.partition("=")[0] in SQUASH_WORDS for word in words):
+            return words
+        return (*words, *self._options.owners.words)
 
     async def _end_when_unseen(self) -> None:
         """End the session when it is mounted nowhere but at its root.
@@ -266,6 +273,13 @@ class Mount:
             if ended.returncode:
                 reason = ended.stderr.decode(errors="replace").strip()
                 log.warning("%s is not mounted any more: %s", mounted.path, reason)
+
+
+def _squash_words(settings: MountSettings) -> list[str]:
+    if not settings.root_squash:
+        return []
+    uid, gid = settings.anonymous_uid, settings.anonymous_gid
+    return ["root_squash", f"anonuid={uid}", f"anongid={gid}"]
 
 
 async def _send(stream: trio.SocketStream, message: msgspec.Struct) -> None:

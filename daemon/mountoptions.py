@@ -1,9 +1,9 @@
 """What `-o` may say to a mount, as a value.
 
 Three kinds of words. Of one mount: ro, nosuid, nodev, noexec, the ways of keeping access times,
-and subdir=BUCKET/PREFIX. Of the session, which all mounts of a daemon share: allow_other and the
-owners (fusefs/idmap.py). And what fstab and mount(8) say to each other, which is passed over.
-A word that is none of these is refused, since who wrote it expects something of it.
+and subdir=BUCKET/PREFIX. Of the session, which all mounts of a daemon share: allow_other, the
+owners and who root is (fusefs/idmap.py). And what fstab and mount(8) say to each other, which is
+passed over. A word that is none of these is refused, since who wrote it expects something of it.
 As mount(8) has it, a mount is rw, suid, dev and exec unless it says otherwise: it doesn't even
 pass those words on.
 Standard library only. Source: mount(8), fstab(5), systemd.mount(5), mount.fuse3(8).
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fusefs import mounttable as table
-from fusefs.idmap import AS_KEPT, Owners, OwnersError, owners_of
+from fusefs.idmap import AS_KEPT, SQUASH_WORDS, Owners, OwnersError, owners_of
 
 _SWITCHES: Final = table.RDONLY | table.NOSUID | table.NODEV | table.NOEXEC | table.NODIRATIME
 
@@ -38,7 +38,7 @@ _ATTRIBUTES: Final = {
     "relatime": (table.RELATIME, table.ATIME),
     "atime": (table.RELATIME, table.ATIME),
 }
-_OWNERS: Final = frozenset({"uid", "gid", "uidmap", "gidmap"})
+_OWNERS: Final = frozenset({"uid", "gid", "uidmap", "gidmap", *SQUASH_WORDS})
 _PASSED_OVER: Final = frozenset(
     {
         *("defaults", "auto", "noauto", "user", "users", "nouser", "owner", "group", "async"),

@@ -115,6 +115,7 @@ class MountSettings(Struct, frozen=True, kw_only=True):
     allow_other: users other than the daemon's may use it, by their permissions.
     writeback_cache: the kernel gathers small writes; S3 sees them at close or fsync only.
     xattrs: extended attributes. acls: POSIX ACLs, which are some of them.
+    root_squash: root is taken for anonymous_uid, anonymous_gid.
     readahead_bytes: how far the kernel reads ahead.
     background_max: requests that the kernel has under way for nobody waiting.
     """
@@ -125,6 +126,9 @@ class MountSettings(Struct, frozen=True, kw_only=True):
     writeback_cache: bool = False
     xattrs: bool = True
     acls: bool = True
+    root_squash: bool = False
+    anonymous_uid: Annotated[int, Meta(ge=1, le=2**32 - 2)] = 65534
+    anonymous_gid: Annotated[int, Meta(ge=1, le=2**32 - 2)] = 65534
     readahead_bytes: Annotated[int, Meta(ge=0, le=64 << 20)] = 4 << 20
     background_max: Annotated[int, Meta(ge=1, le=65535)] = 64
 

@@ -1,10 +1,11 @@
-"""Owners as a mount shows them, and as the store keeps them.
+"""Owners as a mount shows them, and as the store keeps them; and who root is taken for.
 
 Two ways for users, and the same two for groups: all files belong to one of them (`uid=N`), or
 ranges of ids are shown as others (`uidmap=STORED:SHOWN[:COUNT]`, several may be given). As in the
 kernel's idmapped mounts, an id outside of all ranges is shown as the overflow id, and can't be
-given to a file.
-Values only, standard library only. Source: mount_setattr(2), ID-mapped mounts; user_namespaces(7).
+given to a file. With `root_squash`, root is taken for `anonuid=N` and `anongid=N` (squash.py).
+Values only, standard library only. Source: mount_setattr(2), ID-mapped mounts; user_namespaces(7);
+exports(5).
 """
 
 from __future__ import annotations
@@ -77,22 +78,46 @@ class IdMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anonymous:
+    """Who root is taken for, by ids as the mount shows them; never root."""
+
+    uid: int = OVERFLOW_ID
+    gid: int = OVERFLOW_ID
+
+
+SQUASH_WORDS: Final = ("root_squash", "anonuid", "anongid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Owners:
-    """How users and groups are shown. words: the options that say so, for another to parse."""
+    """How users and groups are shown, and who root is taken for, None for itself.
+
+    words: the options that say so, for another to parse.
+    """
 
     users: IdMap = IdMap()
     groups: IdMap = IdMap()
+    root: Anonymous | None = None
     words: tuple[str, ...] = ()
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether all is shown as the store has it."""
+        return self.users == self.groups == IdMap()
 
 
 AS_KEPT: Final = Owners()
 
 
 def owners_of(words: Sequence[str]) -> Owners:
-    """From options as `uid=1000` and `gidmap=0:100:10`. Raises OwnersError."""
+    """From options as `uid=1000`, `gidmap=0:100:10` and `root_squash`. Raises OwnersError."""
     maps: dict[str, IdMap] = {"uid": IdMap(), "gid": IdMap()}
+    squash: dict[str, str] = {}
     for word in words:
         name, _, text = word.partition("=")
+        if name in SQUASH_WORDS:
+            squash[name] = word
+            continue
         kind = name.removesuffix("map")
         known = maps[kind]
         if name == kind:
@@ -103,7 +128,21 @@ def owners_of(words: Sequence[str]) -> Owners:
             if known.only is not None:
                 raise OwnersError(f"{kind} and {kind}map exclude each other")
             maps[kind] = IdMap(ranges=(*known.ranges, _range(word, text, known.ranges)))
-    return Owners(users=maps["uid"], groups=maps["gid"], words=tuple(words))
+    root = _anonymous(squash)
+    return Owners(users=maps["uid"], groups=maps["gid"], root=root, words=tuple(words))
+
+
+def _anonymous(words: dict[str, str]) -> Anonymous | None:
+    if words and words.get("root_squash") != "root_squash":
+        raise OwnersError(f"{next(iter(words.values()))} takes root_squash with it")
+    ids: dict[str, int] = {}
+    for name in ("uid", "gid"):
+        word = words.get(f"anon{name}")
+        if word is not None:
+            ids[name] = _id(word, word.partition("=")[2])
+            if ids[name] == 0:
+                raise OwnersError(f"{word} is root again")
+    return Anonymous(**ids) if words else None
 
 
 def _range(word: str, text: str, others: Sequence[IdRange]) -> IdRange:

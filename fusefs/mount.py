@@ -14,6 +14,7 @@ umount(2); fuse_session_mount(3) on /dev/fd/N, which leaves unmounting to others
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import subprocess
@@ -32,6 +33,7 @@ from fusefs.mounttable import Mounted
 from fusefs.operations import Operations
 from fusefs.owners import owned
 from fusefs.readlock import one_wakeup_a_request
+from fusefs.squash import SquashedOperations
 from store.errors import StoreError
 from store.namespace import Namespace
 
@@ -57,8 +59,8 @@ class MountOptions:
     acls: POSIX ACLs; off, one round trip less before each open of a file of another user.
     readahead_bytes: how far the kernel reads ahead. background_max: its requests under way.
     stop_timeout_s: how long a stop may publish and wait for answers.
-    owners: how users and groups are shown. descriptor, device: of /dev/fuse and in the mount
-    table, where another process has mounted; the descriptor is the session's to close.
+    owners: how users and groups are shown, and who root is. descriptor, device: of /dev/fuse and
+    in the mount table, where another process has mounted; the descriptor is the session's to close.
     """
 
     path: str
@@ -114,13 +116,7 @@ async def serve_mount(
     """
     path = mounttable.resolved(options.path)
     cache = KernelCache()
-    operations = Operations(
-        owned(namespace.files, options.owners),
-        cache,
-        xattrs=options.xattrs,
-        acls=options.acls,
-        writeback_cache=options.writeback_cache,
-    )
+    operations = _operations(namespace, options, cache)
     device = await _begin(operations, options, path)
     session = _Session(namespace, options, path, device, MountInvalidator(cache))
     async with trio.open_nursery() as nursery:
@@ -140,6 +136,23 @@ async def serve_mount(
         finally:
             await session.stop(on_stop)
             nursery.cancel_scope.cancel()
+
+
+def _operations(namespace: Namespace, options: MountOptions, cache: KernelCache) -> Operations:
+    files = owned(namespace.files, options.owners)
+    anonymous = options.owners.root
+    kind = (
+        Operations
+        if anonymous is None
+        else functools.partial(SquashedOperations, anonymous=anonymous)
+    )
+    return kind(
+        files,
+        cache,
+        xattrs=options.xattrs,
+        acls=options.acls,
+        writeback_cache=options.writeback_cache,
+    )
 
 
 async def _wait_first(*events: trio.Event, within_s: float) -> None:

@@ -41,7 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Handler = Callable[P, Coroutine[Any, Any, T]]
 
-_USER: Final = b"user."
+USER: Final = b"user."
 _TAKES_KILLPRIV: Final = 317
 
 
@@ -310,7 +310,7 @@ class Operations(pyfuse3.Operations):
         self._refuse_without_xattrs()
         if self._is_acl(name):
             return self._files.acl(InodeId(inode), name)
-        if not name.startswith(_USER):
+        if not name.startswith(USER):
             raise FUSEError(errno.ENODATA)
         return self._files.getxattr(InodeId(inode), name)
 
@@ -322,10 +322,10 @@ class Operations(pyfuse3.Operations):
         self._refuse_without_xattrs()
         number = InodeId(inode)
         if self._is_acl(name):
-            foreign = _is_foreign(ctx, self._files.attributes(number))
+            foreign = self._is_foreign(ctx, self._files.attributes(number))
             self._files.set_acl(number, name, value, clear_set_gid=foreign)
             return
-        if not name.startswith(_USER):
+        if not name.startswith(USER):
             raise FUSEError(errno.EOPNOTSUPP)
         self._files.setxattr(number, name, value, 0)
 
@@ -340,9 +340,15 @@ class Operations(pyfuse3.Operations):
         if self._is_acl(name):
             self._files.remove_acl(InodeId(inode), name)
             return
-        if not name.startswith(_USER):
+        if not name.startswith(USER):
             raise FUSEError(errno.EOPNOTSUPP)
         self._files.removexattr(InodeId(inode), name)
+
+    def _is_foreign(self, ctx: pyfuse3.RequestContext, row: InodeRow) -> bool:
+        """Whether who asks may not keep the set-group-id bit, as for chmod(2)."""
+        if not row.mode & stat.S_ISGID or ctx.uid == 0 or ctx.gid == row.gid:
+            return False
+        return row.gid not in pyfuse3.get_sup_groups(ctx.pid)
 
     def _is_acl(self, name: bytes) -> bool:
         """Raises FUSEError where a list could be kept, but the kernel wouldn't heed it."""
@@ -364,10 +370,3 @@ def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     Where a user's own mount had to be made by fusermount3, the kernel has done it before.
     """
     return Caller(uid=ctx.uid, gid=ctx.gid, umask=ctx.umask)
-
-
-def _is_foreign(ctx: pyfuse3.RequestContext, row: InodeRow) -> bool:
-    """Whether who asks may not keep the set-group-id bit, as for chmod(2)."""
-    if not row.mode & stat.S_ISGID or ctx.uid == 0 or ctx.gid == row.gid:
-        return False
-    return row.gid not in pyfuse3.get_sup_groups(ctx.pid)

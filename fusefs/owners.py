@@ -26,7 +26,7 @@ from store.handles import Handle
 
 def owned(files: Files, owners: Owners) -> Files:
     """`files` with other owners; as they are where `owners` changes nothing."""
-    return cast(Files, _OwnedFiles(files, owners)) if owners.words else files
+    return files if owners.are_kept else cast(Files, _OwnedFiles(files, owners))
 
 
 class _OwnedFiles:

@@ -364,6 +364,17 @@ def test_who_is_in_no_range_can_make_nothing(mounts: Mounts) -> None:
         (path / "box" / "new").write_bytes(b"")
 
 
+def test_root_is_squashed_by_an_option(mounts: Mounts) -> None:
+    path = mounts.made(f"root_squash,anonuid={STRANGER},uid=1000")
+    with pytest.raises(PermissionError):
+        (path / "box" / "made").mkdir()
+    other = mounts.folder()
+    result = mounts.mount(other, "root_squash,anonuid=5")
+    assert result.returncode == 32
+    assert f"mounted with root_squash,anonuid={STRANGER},uid=1000 already" in result.stderr
+    assert mounts.mount(other, f"anonuid={STRANGER},root_squash").returncode == 0
+
+
 def test_mounts_of_one_session_share_its_owners(mounts: Mounts) -> None:
     mounts.made("uid=1")
     other = mounts.folder()
@@ -530,6 +541,19 @@ def test_a_read_only_configuration_holds_for_every_mount(tmp_path: Path) -> None
 
 
 # -- the daemon comes and goes -------------------------------------------------------------
+
+
+def test_a_squash_of_the_configuration_holds_for_every_mount(tmp_path: Path) -> None:
+    settings = {"mount.root_squash": True, "mount.anonymous_uid": STRANGER}
+    with DaemonHarness(tmp_path, mount=False, settings=settings) as started:
+        started.client().create_bucket(Bucket="box")
+        made = Mounts(started)
+        try:
+            with pytest.raises(PermissionError):
+                (made.made("gid=5") / "box" / "made").mkdir()
+            assert made.mount(made.folder(), f"anonuid={STRANGER},root_squash").returncode == 0
+        finally:
+            made.clear()
 
 
 def test_a_stop_of_the_daemon_takes_all_its_mounts_away(own: Mounts) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import signal
+import stat as stat_module
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -22,9 +24,12 @@ from typing import Any
 import trio
 
 from fusefs import operations
+from fusefs.idmap import owners_of
 from fusefs.invalidate import MountInvalidator
 from fusefs.kernelcache import NAMES_MAX
 from fusefs.mount import MountOptions, serve_mount
+from metadb.records import ROOT, InodeId
+from store.files import Caller, Changes, Files
 from store.namespace import Namespace
 from store.types import LockRule, ObjectMeta, VersionEntry
 from tests.store.bodies import BytesBody, join
@@ -139,11 +144,63 @@ async def replace_often(namespace: Namespace, arguments: Arguments) -> object:
     return None
 
 
+async def plant(namespace: Namespace, arguments: Arguments) -> object:
+    """Make names below the bucket, (path, mode with its type, uid, gid, text), past the kernel."""
+    files = namespace.files
+    for path, mode, uid, gid, text in arguments["tree"]:
+        above, _, name = path.rpartition("/")
+        parent, caller = _at(files, above), Caller(uid=uid, gid=gid)
+        if stat_module.S_ISDIR(mode):
+            row = files.mkdir(parent, name.encode(), 0o700, caller)
+        elif stat_module.S_ISLNK(mode):
+            files.symlink(parent, name.encode(), text.encode(), caller)
+            continue
+        else:
+            handle, row = files.create(parent, name.encode(), 0o600, os.O_WRONLY, caller)
+            await handle.write(0, text.encode())
+            await handle.release()
+        changes = Changes(uid=uid, gid=gid, mode=stat_module.S_IMODE(mode))
+        await files.change(row.id, changes)
+    return None
+
+
+async def set_acl(namespace: Namespace, arguments: Arguments) -> object:
+    files = namespace.files
+    packed = base64.b64decode(arguments["packed"])
+    inode = _at(files, arguments["path"])
+    files.set_acl(inode, arguments["name"].encode(), packed, clear_set_gid=False)
+    return None
+
+
+async def tree(namespace: Namespace, arguments: Arguments) -> object:
+    """(path, mode, uid, gid, size) of all below a directory of the bucket, past the kernel."""
+    files, found = namespace.files, []
+    waiting = [("", _at(files, arguments["path"]))]
+    while waiting:
+        above, number = waiting.pop()
+        handle = files.open_directory(number)
+        for name, _, row in handle.page(0, 1_000):
+            path = f"{above}/{name.decode()}"
+            size = 0 if stat_module.S_ISDIR(row.mode) else row.size
+            found.append((path, row.mode, row.uid, row.gid, size))
+            if stat_module.S_ISDIR(row.mode):
+                waiting.append((path, row.id))
+        handle.close()
+    return sorted(found)
+
+
+def _at(files: Files, path: str) -> InodeId:
+    number = ROOT
+    for name in ("box", *path.split("/")):
+        number = files.lookup(number, name.encode()).id if name else number
+    return number
+
+
 COMMANDS: dict[str, Callable[[Namespace, Arguments], Awaitable[object]]] = {
     command.__name__: command
     for command in (
         *(put, get, stat, delete, keys, make_bucket, replace_often),
-        *(set_bucket, hold, versions, delete_version, kept),
+        *(set_bucket, hold, versions, delete_version, kept, plant, set_acl, tree),
     )
 }
 
@@ -172,10 +229,12 @@ async def stop_at_signal(scope: trio.CancelScope) -> None:
 
 
 async def main(folder: str, mountpoint: str, *settings: str) -> None:
-    chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in settings)}
+    chosen = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in settings)}
     pretended = chosen.pop("libfuse", None)
     if pretended is not None:
         operations.libfuse_version = lambda: pretended
+    if "owners" in chosen:
+        chosen["owners"] = owners_of(chosen["owners"])
     options = MountOptions(path=mountpoint, **chosen)
     async with open_namespace(Path(folder)) as opened, trio.open_nursery() as nursery:
         nursery.start_soon(stop_at_signal, nursery.cancel_scope)

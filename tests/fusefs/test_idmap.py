@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from fusefs.idmap import AS_KEPT, OVERFLOW_ID, IdRefused, OwnersError, owners_of
+from fusefs.idmap import AS_KEPT, OVERFLOW_ID, Anonymous, IdRefused, OwnersError, owners_of
 
 
 def test_without_options_ids_are_what_they_are() -> None:
@@ -43,6 +43,14 @@ def test_who_is_in_no_range_is_shown_as_nobody_and_owns_nothing() -> None:
         assert refused.value.number == errno.EOVERFLOW
 
 
+def test_root_is_taken_for_whom_the_words_say() -> None:
+    assert owners_of(["root_squash"]).root == Anonymous(uid=OVERFLOW_ID, gid=OVERFLOW_ID)
+    owners = owners_of(["anongid=8", "root_squash", "anonuid=7", "uid=5"])
+    assert owners.root == Anonymous(uid=7, gid=8)
+    assert owners.users.shown(0) == 5
+    assert owners_of(["uid=5"]).root is None
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -58,6 +66,10 @@ def test_who_is_in_no_range_is_shown_as_nobody_and_owns_nothing() -> None:
         ["uidmap=1:2", "uidmap=1:3"],
         ["gidmap=1:2:5", "gidmap=10:6"],
         ["uid=1", "uidmap=1:2"],
+        ["anonuid=5"],
+        ["root_squash", "anonuid=0"],
+        ["root_squash", "anongid=x"],
+        ["root_squash=yes"],
         ["gidmap=1:2", "gid=1"],
     ],
 )
