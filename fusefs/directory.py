@@ -2,7 +2,8 @@
 
 Cookies: 0 the beginning, 1 behind `.`, 2 behind `..`, and from there on the store's plus 2.
 Every entry of an answer is of the moment of the answer, as each may be cached for an hour: what
-did not fit is fetched again. So the page asked for grows and shrinks with what the last one held.
+did not fit is fetched again. So pages grow until an answer is full, and from then on the first
+asks for as many entries as the last answer held.
 Concurrency: one trio loop, no await inside any method.
 Source: fuse(4), FUSE_READDIRPLUS; readdir(3); pyfuse3's `readdir_reply`.
 """
@@ -22,7 +23,7 @@ from store.directories import DirectoryHandle
 
 _DOTS: Final = 2
 PAGE_MIN: Final = 16
-PAGE_MAX: Final = 512
+PAGE_MAX: Final = 1024
 
 
 class OpenDirectory:
@@ -59,7 +60,8 @@ class OpenDirectory:
                 sent += 1
             if len(page) < limit:
                 return
-            limit = PAGE_MIN
+            # Of an answer whose size is known little room is left; of the first, nobody knows.
+            limit = PAGE_MIN if self._page_size > PAGE_MIN else min(2 * limit, PAGE_MAX)
 
     def close(self) -> None:
         """The kernel is done with it."""

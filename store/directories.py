@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import stat
 
-from metadb import dentries
+from metadb import dentries, inodes
 from metadb.records import ROOT, InodeId, InodeRow
 from metadb.statements import Tx
 from store.errors import InvalidArgument
@@ -21,6 +21,8 @@ from store.state import State
 COOKIES_KEPT = 65_536
 # Where an entry stands in the listing: one of these, the last with the dentry's name behind it.
 _BODY_KEY, _MARKER_KEY, _NAME_KEY = b"0", b"1", b"2"
+# A directory's own two; each one below adds one more (M1).
+_LINKS_OF_A_LEAF_DIRECTORY = 2
 
 Entry = tuple[bytes, bytes, InodeRow]
 
@@ -86,7 +88,15 @@ def _entries(tx: Tx, directory: InodeId, after: bytes, limit: int) -> list[Entry
         if len(found) == limit:
             return found
         after = _NAME_KEY
-    for name, alias, row in dentries.visible_page(tx, directory, after[1:], limit - len(found)):
+    own = inodes.get(tx, directory)
+    page = dentries.visible_page(
+        tx,
+        directory,
+        after[1:],
+        limit - len(found),
+        leaves_only=own is not None and own.nlink == _LINKS_OF_A_LEAF_DIRECTORY,
+    )
+    for name, alias, row in page:
         component = name[:-1] if stat.S_ISDIR(row.mode) else name
         found.append((_NAME_KEY + name, alias or name_of(component), row))
     return found

@@ -31,7 +31,7 @@ class InodeNumbers:
     """Inode numbers upwards, never reused, not even after a crash.
 
     `inode_ceiling` in the database is above every number ever given out; it is raised in the
-    transaction that first needs more, and again by each one until a commit has kept it.
+    transaction that first needs more, and again if anything was rolled back since.
     """
 
     __slots__ = ("_ceiling", "_next")
@@ -49,9 +49,10 @@ class InodeNumbers:
         """A new number, in the transaction that uses it."""
         number = self._next
         self._next += 1
-        if number >= self._ceiling:
-            # Not remembered as kept: if this transaction rolls back, the next one writes again.
-            buckets.set_setting(tx, "inode_ceiling", str(number + INODES_RESERVED))
+        if number >= self._ceiling and number >= tx.inode_ceiling:
+            ceiling = number + INODES_RESERVED
+            buckets.set_setting(tx, "inode_ceiling", str(ceiling))
+            tx.inode_ceiling = ceiling  # Not ours to remember: this may be rolled back.
         return InodeId(number)
 
     def take_kept(self) -> InodeId:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 import trio
+from sqlalchemy import bindparam, select
 
+from metadb.schema import inode
 from metadb.sqlite import CopyPlace, MetadbConfig, SqliteEngine, open_engine
+from metadb.statements import Statement, Tx
 from store.namespace import Namespace
 from store.state import StoreConfig
 from tests.fakes.memory_chunks import MemoryChunks
+
+_INODE = Statement(select(inode).where(inode.c.id == bindparam("id")), "id")
 
 
 @dataclass
@@ -23,6 +28,12 @@ class Opened:
     namespace: Namespace
     engine: SqliteEngine
     chunks: MemoryChunks
+
+
+def _check_memory(tx: Tx) -> None:
+    """After each test: what the engine remembers of rows is what they are."""
+    for number, row in tx.inodes.items():
+        assert tx.one(_INODE, number) == tuple(row)
 
 
 async def _never(drive: str) -> None:
@@ -50,6 +61,7 @@ async def open_namespace(folder: Path, chunks: MemoryChunks | None = None) -> As
         if not namespace.buckets.page():
             await namespace.buckets.create("box", "owner")
         yield Opened(namespace, engine, chunks)
+        engine.read(_check_memory)
         nursery.cancel_scope.cancel()
 
 

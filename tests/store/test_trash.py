@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metadb.records import ROOT
+from metadb.statements import Tx
 from store import errors, trash
 from store.files import Changes
 from store.state import now_ns
@@ -151,7 +152,12 @@ async def test_what_was_current_a_short_while_ago_stays_however_old(opened: Open
     await made(files, box(files), b"tmp", b"new")
     state = namespace._state
     long_ago = now_ns() - 100 * DAY_NS
-    state.engine.transact(lambda tx: tx._execute("UPDATE inode SET stored_ns = ?", (long_ago,)))
+
+    def age(tx: Tx) -> None:
+        tx._execute("UPDATE inode SET stored_ns = ?", (long_ago,))
+        tx.forget()
+
+    state.engine.transact(age)
     await files.rename(box(files), b"tmp", box(files), b"old", 0)
     assert await sweep(opened, 29.9) == 0
     assert await history(opened, "old") == [b"new", b"old"]
