@@ -1,14 +1,15 @@
 """A stream of bytes on its way into runs.
 
-The appender gathers pieces by reference until a stripe is full, writes up to two stripes at a
-time and collects them in order. When too few members took a stripe, it and all after it are
-gathered again and go to a new segment; so runs always hold whole, consecutive stripes.
+The appender gathers pieces by reference until a stripe is full, and while it is being written
+those that follow; it has up to two batches of stripes under way and collects them in order. When
+too few members took a batch, it and all after it are gathered again and go to a new segment; so
+runs always hold whole, consecutive stripes.
 
 Invariants:
   W1 a run counts a stripe only when it and all before it are written to a write quorum;
   W2 pieces are kept until their stripe is counted;
   W3 places that were written but not counted are given back by punching, never written again.
-Concurrency: one task uses an appender at a time; stripes are written by tasks of the service.
+Concurrency: one task uses an appender at a time; batches are written by tasks of the service.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from collections import deque
 import trio
 
 from store.chunks.errors import BelowWriteQuorum, NoSpace
-from store.chunks.geometry import member_size, record_size, run_id_at
+from store.chunks.geometry import full_record_size, member_size, record_size, run_id_at
 from store.chunks.placement import Lane
 from store.chunks.read import Reader
 from store.chunks.segment import OpenSegment
 from store.chunks.types import Buffer, Owner, Run
-from store.chunks.writer import Stripe, Writer
+from store.chunks.writer import Batch, Writer
 
-_STRIPES_UNDER_WAY = 2
+_BATCHES_UNDER_WAY = 2
 _MAX_RESERVED_BYTES = 64 << 20
 _MAX_HINTED_BYTES = 256 << 20
 _MAX_DETOURS = 64
@@ -81,7 +82,7 @@ class LocalAppender:
         self._placed = 0
         self._draft: Draft | None = None
         self._drafts: list[Draft] = []
-        self._flight: deque[tuple[Draft, Stripe]] = deque()
+        self._flight: deque[tuple[Draft, Batch]] = deque()
         self._detours = 0
         self._reserved_records = 0
         self._spent = False
@@ -120,9 +121,9 @@ class LocalAppender:
         self._pieces.clear()
         self._close_draft()
         with trio.CancelScope(shield=True):
-            for _, stripe in self._flight:
-                await stripe.done.wait()
-        self._flight.clear()
+            for _, batch in self._flight:
+                await batch.done.wait()
+        self._land_all()
         for draft in self._drafts:
             draft.open.waste(draft.start, draft.next)
         self._release()
@@ -144,71 +145,102 @@ class LocalAppender:
         """Write what is gathered: full stripes, and at the end also the rest."""
         while True:
             while self._gathered:
-                await self._collect(_STRIPES_UNDER_WAY - 1)
-                draft = await self._room()
-                full = draft.open.segment.stripe_size
-                if self._gathered < full and not final:
+                if not final and self._waits_for_more():
                     return
-                await self._launch(draft, min(self._gathered, full))
+                await self._collect(_BATCHES_UNDER_WAY - 1)
+                draft = await self._room()
+                if self._gathered < draft.open.segment.stripe_size and not final:
+                    return
+                await self._launch(draft, final=final)
             if not final:
                 return
             await self._collect(0)
             if not self._gathered:
                 return
 
-    async def _launch(self, draft: Draft, size: int) -> None:
-        """Place the next `size` bytes and write them in the background.
+    def _waits_for_more(self) -> bool:
+        """Whether more should be gathered while a batch is being written."""
+        self._count_done()
+        most = self._writer.batch_stripes() * self._writer.stripe_bytes
+        return len(self._flight) > 0 and self._gathered < most
+
+    async def _launch(self, draft: Draft, *, final: bool) -> None:
+        """Place the next batch and write it in the background.
 
         The wait comes first: who is cancelled there has lost no piece and no place.
         """
         token = await self._writer.admit()
-        stripe = Stripe(
+        size = self._batch_size(draft, final=final)
+        segment = draft.open.segment
+        full = segment.stripe_size
+        batch = Batch(
             token=token,
-            pieces=self._cut(size),
+            stripes=[self._cut(min(full, size - start)) for start in range(0, size, full)],
             payload=size,
-            run=run_id_at(draft.open.segment, draft.start),
+            run=run_id_at(segment, draft.start),
             index=draft.count,
             offset=draft.next,
             owner=Owner(inode=self._owner.inode, offset=self._owner.offset + self._placed),
         )
-        draft.count += 1
-        draft.next += record_size(size, draft.open.segment.k)
+        draft.count += len(batch.stripes)
+        draft.next += member_size(segment, size)
         self._placed += size
-        self._flight.append((draft, stripe))
-        self._writer.start(draft.open, stripe, counted=self._counted)
+        self._writer.busy_count += not self._flight
+        self._flight.append((draft, batch))
+        self._writer.start(draft.open, batch, counted=self._counted)
+
+    def _batch_size(self, draft: Draft, *, final: bool) -> int:
+        """Bytes of the next batch: whole stripes that fit the draft, or all that is left."""
+        segment = draft.open.segment
+        full = segment.stripe_size
+        size = min(self._gathered, self._writer.batch_stripes() * full)
+        if size < self._gathered or not final:
+            size -= size % full
+        room = draft.limit - draft.next
+        if member_size(segment, size) > room:
+            # `_room` saw to it that one stripe fits.
+            size = room // full_record_size(segment) * full
+        return size
 
     async def _collect(self, left: int) -> None:
-        """Wait until no more than `left` stripes are under way, counting those written (W1)."""
+        """Wait until no more than `left` batches are under way, counting those written (W1)."""
         while len(self._flight) > left:
-            _, stripe = self._flight[0]
-            await stripe.done.wait()
+            _, batch = self._flight[0]
+            await batch.done.wait()
             self._count_done()
-            if stripe.crash is not None:
-                raise stripe.crash
-            if not stripe.written:
+            if batch.crash is not None:
+                raise batch.crash
+            if not batch.written:
                 await self._take_back()
 
     def _count_done(self) -> None:
-        """Count the oldest stripes as far as they are written (W1); their pieces are let go."""
+        """Count the oldest batches as far as they are written (W1); their pieces are let go."""
         while self._flight and self._flight[0][1].written:
-            draft, stripe = self._flight.popleft()
-            draft.size += stripe.payload
-            draft.missing |= stripe.missing
+            draft, batch = self._flight.popleft()
+            self._writer.busy_count -= not self._flight
+            draft.size += batch.payload
+            draft.missing |= batch.missing
+
+    def _land_all(self) -> None:
+        """Nothing is under way any more."""
+        self._writer.busy_count -= len(self._flight) > 0
+        self._flight.clear()
 
     async def _take_back(self) -> None:
-        """The oldest stripe was not written: gather it and all after it again."""
+        """The oldest batch was not written: gather it and all after it again."""
         self._detours += 1
         if self._detours > _MAX_DETOURS:
             raise NoSpace
-        for _, stripe in self._flight:
-            await stripe.done.wait()
-        for draft, stripe in reversed(self._flight):
-            self._pieces.extendleft(reversed(stripe.pieces))
-            self._gathered += stripe.payload
-            self._placed -= stripe.payload
-            size = record_size(stripe.payload, draft.open.segment.k)
-            draft.open.waste(stripe.offset, stripe.offset + size)
-        self._flight.clear()
+        for _, batch in self._flight:
+            await batch.done.wait()
+        for draft, batch in reversed(self._flight):
+            for pieces in reversed(batch.stripes):
+                self._pieces.extendleft(reversed(pieces))
+            self._gathered += batch.payload
+            self._placed -= batch.payload
+            size = member_size(draft.open.segment, batch.payload)
+            draft.open.waste(batch.offset, batch.offset + size)
+        self._land_all()
         self._close_draft()
 
     def _cut(self, size: int) -> list[Buffer]:

@@ -12,7 +12,8 @@ class ChunkConfig:
     stripe_bytes: payload of a full stripe, rounded up so that shards are whole 64 KiB blocks.
     segment_bytes: a member that has grown this long is sealed.
     allow_single_copy: go on writing, without any redundancy, on the last of several drives.
-    stripes_in_flight: stripes encoded and written at once; each holds about 3 stripes of memory.
+    stripes_in_flight: batches of 1 to 4 stripes encoded and written at once (store.chunks.writer);
+      each holds its bytes and their parity.
     reads_per_drive: threads that may read one drive at once.
     files_per_drive: member files kept open for reading, per drive.
     reserve_bytes: a drive with less free takes no new segments; None: 1 % of it, but

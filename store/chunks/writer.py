@@ -1,9 +1,11 @@
 """Writes stripes, flushes segments and closes them: what all appenders share.
 
-A stripe under way holds its payload, a copy of it inside the codec and the parity, so their
-number is limited for the whole store, and an appender waits before it places the next.
+Stripes that follow one another in a run are written together, in a batch: a batch costs two hops
+between threads and a system call a member, however many they are. Batches are the smaller, the
+more appenders write at once. One under way holds its payload and the parity, so their number is
+limited for the whole store, and an appender waits before it places the next.
 
-Concurrency: the loop; each stripe has a task of the service's nursery and one thread.
+Concurrency: the loop; each batch has a task of the service's nursery and one thread.
 """
 
 from __future__ import annotations
@@ -23,18 +25,22 @@ from store.chunks.threads import Hung, fan_out
 from store.chunks.types import Buffer, Owner, RunId
 
 _MUCH_WASTE_BYTES = 16 << 20
+_MAX_BATCH_STRIPES = 4
+# What all appenders together gather, at most, beyond a stripe each.
+_GATHERED_BYTES = 32 << 20
 
 
 @dataclass(slots=True, kw_only=True)
-class Stripe:
-    """A stripe with its place. `written` and `missing` hold once `done` is set.
+class Batch:
+    """Stripes in a row with their place. `written` and `missing` hold once `done` is set.
 
-    token: what `Writer.admit` gave.
-    crash: an error of ours, to be raised where the stripe is waited for.
+    token: what `Writer.admit` gave. stripes: the pieces of each; payload: bytes of all together.
+    index, offset, owner: of the first.
+    crash: an error of ours, to be raised where the batch is waited for.
     """
 
     token: object
-    pieces: list[Buffer]
+    stripes: list[list[Buffer]]
     payload: int
     run: RunId
     index: int
@@ -55,6 +61,8 @@ class Writer:
         self.placement = placement
         self.stripe_bytes = config.stripe_bytes
         self.stripe_count = 0
+        # Appenders with a batch under way.
+        self.busy_count = 0
         self.nursery: trio.Nursery | None = None
         self._store = store
         self._reclaimer = reclaimer
@@ -70,46 +78,51 @@ class Writer:
 
     # -- stripes -----------------------------------------------------------------------
 
+    def batch_stripes(self) -> int:
+        """How many stripes an appender may write together, as things stand."""
+        share = _GATHERED_BYTES // self.stripe_bytes // max(1, self.busy_count)
+        return max(1, min(share, _MAX_BATCH_STRIPES))
+
     async def admit(self) -> object:
-        """Wait until one more stripe may be under way; its token. `start` must follow at once."""
+        """Wait until one more batch may be under way; its token. `start` must follow at once."""
         self.service()
         token = object()
         await self._under_way.acquire_on_behalf_of(token)
         return token
 
-    def start(self, found: OpenSegment, stripe: Stripe, *, counted: bool = True) -> None:
-        """Write an admitted stripe in the background. counted: somebody waits for it."""
-        self.stripe_count += counted
-        self.service().start_soon(self._write, found, stripe)
+    def start(self, found: OpenSegment, batch: Batch, *, counted: bool = True) -> None:
+        """Write an admitted batch in the background. counted: somebody waits for it."""
+        self.stripe_count += len(batch.stripes) if counted else 0
+        self.service().start_soon(self._write, found, batch)
 
-    async def _write(self, found: OpenSegment, stripe: Stripe) -> None:
+    async def _write(self, found: OpenSegment, batch: Batch) -> None:
         live = found.live_members()
         try:
             if len(live) >= found.quorum:
-                await self._run_job(found, stripe, live)
+                await self._run_job(found, batch, live)
             else:
                 found.sealed = True
         finally:
             found.written += 1
-            self._under_way.release_on_behalf_of(stripe.token)
-            stripe.done.set()
+            self._under_way.release_on_behalf_of(batch.token)
+            batch.done.set()
 
-    async def _run_job(self, found: OpenSegment, stripe: Stripe, live: Sequence[int]) -> None:
+    async def _run_job(self, found: OpenSegment, batch: Batch, live: Sequence[int]) -> None:
         job = StripeJob(
             found,
             self._store,
-            stripe.run,
-            stripe.index,
-            stripe.offset,
-            stripe.owner,
-            stripe.pieces,
-            stripe.payload,
+            batch.run,
+            batch.index,
+            batch.offset,
+            batch.owner,
+            batch.stripes,
+            batch.payload,
             live,
-            found.grow(stripe.offset + found.record),
+            found.grow(batch.offset + len(batch.stripes) * found.record),
         )
         (result,) = await fan_out([job.run_in_thread], self._config.io_deadline_s)
         if isinstance(result, outcome.Error):
-            stripe.crash = result.error
+            batch.crash = result.error
             return
         failed = dict(job.errors)
         for shard, error in failed.items():
@@ -123,10 +136,10 @@ class Writer:
                 found.drives[job.position].note_hung("write")
             return
         written = [shard for shard in live if shard not in failed]
-        stripe.missing = (1 << len(found.drives)) - 1
+        batch.missing = (1 << len(found.drives)) - 1
         for shard in written:
-            stripe.missing &= ~(1 << shard)
-        stripe.written = len(written) >= found.quorum
+            batch.missing &= ~(1 << shard)
+        batch.written = len(written) >= found.quorum
 
     # -- flushing and closing ----------------------------------------------------------
 
