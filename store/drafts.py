@@ -18,12 +18,14 @@ need no turn, so a publication looks again after each wait whether the draft is 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import trio
 
 from metadb import content, inodes
-from metadb.records import InodeId, InodeRow
+from metadb.records import ExtentRow, InodeId, InodeRow
 from store import reading
-from store.chunks.types import Buffer, Owner
+from store.chunks.types import Buffer, Owner, Run, RunId
 from store.digests import RunningMd5
 from store.errors import TooLarge
 from store.overlay import Log, Overlay
@@ -279,6 +281,18 @@ class Draft:
                 log.anchor = self._state.engine.transact(anchor, self._state, log.runs)
                 self._state.unsynced.extend(log.runs)
 
+    async def name_logs(self) -> None:
+        """Have rows name what is in logs. Raises NoSpace, Unavailable."""
+        if self._logs:
+            await self._make_readable()
+
+    def relocated(self, inodes: Collection[InodeId]) -> None:
+        """Anchors among these inodes name other runs now, with the same bytes."""
+        for log in self._logs:
+            if log.anchor is not None and log.anchor in inodes:
+                extents = self._state.engine.read(content.extents_of, log.anchor)
+                log.runs = tuple(map(_whole_run, extents))
+
     # -- publication -------------------------------------------------------------------
 
     async def publish(self, *, durable: bool = False) -> None:
@@ -395,6 +409,11 @@ class Draft:
                     await log.appender.abandon()
                 elif log.anchor is None:
                     await self._state.chunks.free(log.runs)
+
+
+def _whole_run(row: ExtentRow) -> Run:
+    assert (row.run_start, row.size) == (0, row.run_size), row
+    return Run(id=RunId(row.run), size=row.run_size, missing=row.run_missing)
 
 
 async def _take(turn: trio.Lock) -> None:

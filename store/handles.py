@@ -7,7 +7,7 @@ Concurrency: one trio loop; methods of one handle may be called from many tasks 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from metadb.records import InodeId, InodeRow
 from store import tree
@@ -23,6 +23,8 @@ class Drafts:
     def __init__(self, state: State) -> None:
         self._state = state
         self._drafts: dict[InodeId, Draft] = {}
+        state.relocated = self.relocated
+        state.name_logs = self.name_logs
 
     def open(self, row: InodeRow) -> Draft:
         """The draft of an inode, for one more handle."""
@@ -70,6 +72,16 @@ class Drafts:
             return row
         changed_ns = max(row.ctime_ns, draft.changed_ns)
         return row._replace(size=draft.size, mtime_ns=draft.mtime_ns, ctime_ns=changed_ns)
+
+    async def name_logs(self) -> None:
+        """Have rows name all that stands on drives. Raises NoSpace, Unavailable."""
+        for draft in list(self._drafts.values()):
+            await draft.name_logs()
+
+    def relocated(self, numbers: Collection[InodeId]) -> None:
+        """The extents of these inodes name other runs now, with the same bytes."""
+        for draft in self._drafts.values():
+            draft.relocated(numbers)
 
     def dirty(self) -> list[Draft]:
         """Those with something to publish."""

@@ -59,6 +59,11 @@ class Namespace:
         """Who reads runs just now, for whoever moves them."""
         return self._state.readers
 
+    @property
+    def state(self) -> State:
+        """For the parts of the store that run beside the namespace."""
+        return self._state
+
     def set_invalidator(self, invalidator: Invalidator | None) -> None:
         """Have S3-born changes told to this mount (rule R8); None when it is unmounted."""
         self._state.invalidator = invalidator

@@ -59,12 +59,13 @@ class Orders:
     """What to do about a segment, by shard.
 
     looks: look at every fragment that stands there. blanks: the member file is missing on its
-    drive. moves: the member is to stand on another drive.
+    drive. moves: the member is to stand on another drive, the one with most room `among` these.
     """
 
     looks: dict[int, Look] = field(default_factory=dict)
     blanks: set[int] = field(default_factory=set)
     moves: set[int] = field(default_factory=set)
+    among: tuple[Drive, ...] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.looks or self.blanks or self.moves)
@@ -131,6 +132,8 @@ class Rebuilder:
         segment = self._members.segment(number)
         if segment is None or not self._members.takes_no_more(number):
             return End.LATER
+        if self._members.is_building(number):
+            return End.LATER
         work = _Work(segment, orders)
         building = self._members.begin(number)
         try:
@@ -177,7 +180,9 @@ class Rebuilder:
         for shard, member in enumerate(segment.members):
             drive = pool.by_id.get(member)
             if shard in orders.moves:
-                target = self._members.choose_drive(segment, work.moves.values(), size)
+                target = self._members.choose_drive(
+                    segment, work.moves.values(), size, orders.among
+                )
                 if target is not None and await self._draft(work, shard, target, drive):
                     work.moves[shard] = target
                     continue

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Collection
 
 import trio
 
@@ -121,11 +122,12 @@ async def _one_round(state: State) -> int:
     runs = [Run(id=RunId(number), size=size) for number, size in rows]
     await state.chunks.free(runs)
     state.engine.transact(content.forget_freed, [number for number, _ in rows])
-    await _drop_empty(state, {segment_of(run.id) for run in runs})
+    await drop_empty(state, {segment_of(run.id) for run in runs})
     return len(rows)
 
 
-async def _drop_empty(state: State, segments: set[SegmentId]) -> None:
+async def drop_empty(state: State, segments: Collection[SegmentId]) -> None:
+    """Remove those of `segments` that take nothing more and hold nothing any more."""
     empty = [
         segment
         for segment in segments

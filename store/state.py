@@ -9,7 +9,7 @@ Concurrency: one trio loop, no await inside any method.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -191,6 +191,10 @@ class State:
     rules: dict[InodeId, Rules] = field(default_factory=dict)
     # Bytes that drafts will add to their buckets when they are published: they count for quota.
     reserved: dict[InodeId, int] = field(default_factory=dict)
+    # Told, in the same breath, of inodes whose extents name other runs with the same bytes now.
+    relocated: Callable[[Collection[InodeId]], None] = lambda numbers: None
+    # Has rows name what open files have on the drives already.
+    name_logs: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     # Runs named by committed rows whose bytes are not synced yet: the barrier syncs them first.
     unsynced: list[Run] = field(default_factory=list)
 

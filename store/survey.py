@@ -153,7 +153,8 @@ class Surveyor:
             self.marked.discard(segment.id)
             return
         if orders.moves and members.choose_drive(segment, (), 0) is None:
-            found.waiting += 1
+            # Those of drives that are drained are rewritten (store.rebalance).
+            found.waiting += any(not self._is_drained(segment, each) for each in orders.moves)
             orders.moves.clear()
             if not orders:
                 return
@@ -171,6 +172,10 @@ class Surveyor:
                 causes=frozenset(causes),
             )
         )
+
+    def _is_drained(self, segment: Segment, shard: int) -> bool:
+        drive = self._chunks.pool.by_id.get(segment.members[shard])
+        return drive is not None and drive.draining
 
     def _judge_shard(
         self,

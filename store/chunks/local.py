@@ -70,6 +70,10 @@ class LocalChunks:
         self.forget_damage = self._reader.forget_damage
         self.count_damage = self._reader.count_damage
         self.tidy = self._reclaimer.tidy
+        self.geometry = self._placement.geometry
+        self.rooms = self._placement.rooms
+        self.payload_of = self._placement.payload_of
+        self.allows_single_copy = self._config.allow_single_copy
         for drive in pool.drives:
             drive.on_change = self._drive_changed
 
@@ -89,6 +93,11 @@ class LocalChunks:
     def appender(self, owner: Owner, size_hint: int | None = None) -> Appender:
         lane = self._placement.lane(size_hint)
         return LocalAppender(self._writer, self._reader, lane, owner, size_hint)
+
+    def copier(self, owner: Owner, size: int) -> Appender:
+        """An appender for `size` bytes that stand elsewhere and that nobody waits for."""
+        lane = self._placement.lane(size)
+        return LocalAppender(self._writer, self._reader, lane, owner, size, counted=False)
 
     async def sync(self, runs: Iterable[Run]) -> None:
         by_segment: dict[SegmentId, int] = {}
@@ -179,6 +188,11 @@ class LocalChunks:
         """Put nothing new on a drive; heal moves what it holds to others."""
         drive.draining = True
         self._placement.drive_drains(drive)
+
+    def keep(self, drive: Drive) -> None:
+        """Drain it no more: new segments may stand on it again."""
+        drive.draining = False
+        self._placement.drive_came()
 
     def holds_members(self, drive: Drive) -> bool:
         """Whether any segment has a member on the drive."""

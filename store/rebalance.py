@@ -1,0 +1,421 @@
+"""Rebalance: what stands on the drives follows the drives there are.
+
+Three kinds of work, in this order:
+  drain    what heal can't move off a drive that is drained, since every other drive has a member
+           already, is rewritten into segments of the drives that stay;
+  rewrite  on demand: segments of another geometry than new ones have are rewritten;
+  even     members go from fuller to emptier drives: on demand, and by itself where the fullest
+           is more than `SPREAD_POINTS` fuller than the emptiest.
+
+Invariants: a member that is moved is whole on the other drive before it leaves the first, and no
+  drive has two of a segment (store.rebuild); bytes that are rewritten are whole in their new
+  segment before a row names them there (store.rewrite). So there is never less redundancy than
+  before. What was ordered outlives a restart.
+Concurrency: one task of `run`. It waits while heal is at work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from typing import Literal
+
+import msgspec
+import trio
+
+from metadb import relocation
+from metadb import segments as rows
+from metadb.errors import MetadbError, PrimaryLost
+from store import reclaim
+from store.chunks.errors import ChunkError
+from store.chunks.events import ChunkEvent, DriveChanged
+from store.chunks.local import LocalChunks
+from store.chunks.types import DriveState, Segment
+from store.errors import StoreError
+from store.evening import Move, Shelf, plan, spread
+from store.heal import Healer
+from store.pace import Pace
+from store.rebuild import End, Orders, Rebuilder, Tally, runs_of
+from store.rewrite import Progress, Rewriter
+from store.state import State
+
+log = logging.getLogger(__name__)
+
+SPREAD_POINTS = 10.0
+_EVEN_POINTS = 5.0
+"""Evening out that began by itself ends here."""
+_KEPT = "rebalance"
+_HISTORY_MAX = 20
+_LOOK_EVERY_S = 600.0
+_AGAIN_AFTER_S = 5.0
+_SOON_S = 1.0
+_STUCK_S = 30.0
+_MOVES_AT_ONCE = 16
+_ROOM_SHIFT = 7
+"""A rewrite leaves 1/2**7 of all room to those who write."""
+_THERE = (DriveState.ONLINE, DriveState.FULL)
+
+Want = Literal["", "even", "geometry"]
+Activity = Literal["idle", "evening", "rewriting", "waiting", "paused"]
+
+
+class RebalanceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that there was something to do, from beginning to end. Times in s since 1970."""
+
+    began_s: float
+    ended_s: float
+    causes: list[str]
+    moved_members: int
+    moved_bytes: int
+    rewritten_bytes: int
+
+
+class _Kept(msgspec.Struct, kw_only=True):
+    """What outlives a restart."""
+
+    want: Want = ""
+    paused: bool = False
+    history: list[RebalanceRecord] = []
+
+
+class RebalanceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """cause: why something is done, or why it waits. old_segments: of another geometry than new.
+
+    bytes_left: of what is being done, as estimated; eta_s: None when unknown.
+    spread_points: how much fuller the fullest drive is than the emptiest, when last looked at.
+    """
+
+    state: Activity
+    cause: str
+    want: Want
+    old_segments: int
+    bytes_left: int
+    bytes_per_s: float
+    eta_s: float | None
+    moved_members: int
+    rewritten_bytes: int
+    spread_points: float
+    history: list[RebalanceRecord]
+
+
+class _Episode:
+    """From the first thing to do until there is none."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.began_s = time.time()
+        self.clock_s = trio.current_time()
+        self.causes: set[str] = set()
+        self.moved_members = 0
+        self.tally = Tally()
+        self.progress = progress
+        self.before_bytes = progress.written_bytes
+
+    def done_bytes(self) -> int:
+        return self.tally.written_bytes + self.rewritten_bytes()
+
+    def rewritten_bytes(self) -> int:
+        return self.progress.written_bytes - self.before_bytes
+
+    def bytes_per_s(self) -> float:
+        took_s = max(trio.current_time() - self.clock_s, 1e-3)
+        return self.done_bytes() / took_s
+
+    def record(self) -> RebalanceRecord:
+        return RebalanceRecord(
+            began_s=round(self.began_s, 3),
+            ended_s=round(time.time(), 3),
+            causes=sorted(self.causes),
+            moved_members=self.moved_members,
+            moved_bytes=self.tally.written_bytes,
+            rewritten_bytes=self.rewritten_bytes(),
+        )
+
+
+class Rebalancer:
+    """See the module's text. rate_bytes_s: most that is read and written in a second, 0: all."""
+
+    def __init__(
+        self, state: State, chunks: LocalChunks, healer: Healer, rate_bytes_s: int = 0
+    ) -> None:
+        self._state = state
+        self._engine = state.engine
+        self._chunks = chunks
+        self._members = chunks.members
+        self._healer = healer
+        self._rebuilder = Rebuilder(state.engine, chunks, state.readers)
+        self._progress = progress = Progress()
+        self._pace = Pace(
+            lambda: state.readers.mark() - progress.tokens + chunks.stripe_count, rate_bytes_s
+        )
+        self._rewriter = Rewriter(
+            state, chunks, progress, self._pace, self._may_go_on, self._has_room
+        )
+        self._kept = _Kept()
+        self._activity: Activity = "idle"
+        self._cause = ""
+        self._left_bytes = 0
+        self._begun_bytes = 0
+        self._spread_points = 0.0
+        self._episode: _Episode | None = None
+        self._changed = trio.Event()
+        self._rounds_begun = 0
+        self._quiet_round = 0
+        self._round_ended = trio.Event()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Rebalance for ever."""
+        kept = self._engine.read(rows.kept_text, _KEPT)
+        if kept:
+            self._kept = msgspec.json.decode(kept, type=_Kept)
+        self._chunks.listen(self._hear)
+        task_status.started()
+        while True:
+            self._changed = trio.Event()
+            self._rounds_begun += 1
+            try:
+                rest_s = await self._round()
+                if self._activity in ("idle", "paused"):
+                    self._quiet_round = self._rounds_begun
+            except PrimaryLost:
+                raise
+            except (MetadbError, ChunkError, StoreError) as error:
+                log.warning("rebalance waits: %s", error)
+                rest_s = self._wait(str(error) or "no drive has room", _AGAIN_AFTER_S)
+            self._round_ended.set()
+            self._round_ended = trio.Event()
+            with trio.move_on_after(rest_s):
+                await self._changed.wait()
+
+    def order(self, want: Want) -> None:
+        """Do this over all drives; goes on if it was paused. "": what was ordered is given up."""
+        self._kept.want = want
+        self._kept.paused = False
+        self._progress.lost.clear()
+        self._keep()
+
+    def pause(self) -> None:
+        """Do nothing, over restarts too, until the next order."""
+        self._kept.paused = True
+        self._keep()
+
+    def wake(self) -> None:
+        """Look soon: something changed."""
+        self._changed.set()
+
+    def limit(self, rate_bytes_s: int) -> None:
+        """Go no faster than this from now on; 0 for no limit."""
+        self._pace.rate_bytes_s = rate_bytes_s
+
+    async def finish(self) -> None:
+        """Return when a round that began after this call found nothing to do."""
+        self.wake()
+        begun = self._rounds_begun
+        while self._quiet_round <= begun:
+            await self._round_ended.wait()
+
+    def report(self) -> RebalanceReport:
+        """How it stands, from memory."""
+        episode = self._episode
+        done = 0 if episode is None else episode.done_bytes()
+        left = max(0, self._left_bytes - (done - self._begun_bytes)) if episode else 0
+        speed = 0.0 if episode is None else episode.bytes_per_s()
+        return RebalanceReport(
+            state=self._activity,
+            cause=self._cause,
+            want=self._kept.want,
+            old_segments=len(self._old()),
+            bytes_left=left,
+            bytes_per_s=speed,
+            eta_s=left / speed if left and speed else None,
+            moved_members=0 if episode is None else episode.moved_members,
+            rewritten_bytes=0 if episode is None else episode.rewritten_bytes(),
+            spread_points=self._spread_points,
+            history=self._kept.history,
+        )
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _hear(self, event: ChunkEvent) -> None:
+        if isinstance(event, DriveChanged):
+            self._progress.lost.clear()
+            self._changed.set()
+
+    def _keep(self) -> None:
+        text = msgspec.json.encode(self._kept).decode()
+        self._engine.transact(rows.keep_text, _KEPT, text)
+        self._changed.set()
+
+    def _may_go_on(self) -> bool:
+        return not self._changed.is_set() and not self._healer.is_needed()
+
+    def _has_room(self, size_bytes: int) -> bool:
+        total, free = self._chunks.usable_bytes()
+        return free - (total >> _ROOM_SHIFT) > size_bytes
+
+    def _old(self) -> list[Segment]:
+        """Segments of another geometry than a new one would have."""
+        geometry = self._chunks.geometry()
+        return [s for s in self._members.segments() if (s.k, s.m) != geometry]
+
+    def _wait(self, cause: str, for_s: float) -> float:
+        self._activity, self._cause = "waiting", cause
+        return for_s
+
+    def _begin(self, activity: Activity, cause: str, left_bytes: int) -> _Episode:
+        """There is something to do."""
+        if self._episode is None:
+            self._episode = _Episode(self._progress)
+            log.info("rebalance begins: %s", cause)
+        self._activity, self._cause = activity, cause
+        self._left_bytes, self._begun_bytes = left_bytes, self._episode.done_bytes()
+        self._episode.causes.add(cause)
+        return self._episode
+
+    def _end(self) -> None:
+        """There is nothing to do any more."""
+        self._activity, self._cause = "idle", ""
+        episode, self._episode = self._episode, None
+        if episode is None:
+            return
+        record = episode.record()
+        if record.moved_members or record.rewritten_bytes:
+            self._kept.history = [*self._kept.history, record][-_HISTORY_MAX:]
+            text = msgspec.json.encode(self._kept).decode()
+            self._engine.transact(rows.keep_text, _KEPT, text)
+        log.info(
+            "rebalance ends: %s members moved, %s bytes rewritten",
+            record.moved_members,
+            record.rewritten_bytes,
+        )
+
+    async def _round(self) -> float:
+        """Do what is to be done now; how long to rest then."""
+        if self._kept.paused:
+            self._activity, self._cause = "paused", ""
+            return _LOOK_EVERY_S
+        if self._healer.is_needed():
+            return self._wait("heal comes first", _SOON_S)
+        if drained := self._drained():
+            return await self._leave(drained)
+        if self._kept.want == "geometry":
+            old = [s for s in self._old() if self._members.takes_no_more(s.id)]
+            k, m = self._chunks.geometry()
+            left_bytes = await self._named_bytes(old)
+            if left_bytes:
+                cause = f"segments are rewritten as {k} data + {m} parity"
+                return await self._rewrite(old, left_bytes, cause, (DriveState.ONLINE,))
+            self._kept.want = ""
+            self._keep()
+            return 0.0
+        return await self._even()
+
+    # -- rewriting ---------------------------------------------------------------------
+
+    def _drained(self) -> list[Segment]:
+        """Segments with a member on a drive that is drained."""
+        draining = {drive.id for drive in self._chunks.pool.drives if drive.draining}
+        if not draining:
+            return []
+        return [s for s in self._members.segments() if draining.intersection(s.members)]
+
+    async def _leave(self, drained: list[Segment]) -> float:
+        """Rewrite what heal can't move off drives that are drained."""
+        await reclaim.drop_empty(self._state, [segment.id for segment in drained])
+        members = self._members
+        stuck = [s for s in drained if members.choose_drive(s, (), 0) is None]
+        ready = [segment for segment in stuck if members.takes_no_more(segment.id)]
+        paths = ", ".join(str(d.io.path) for d in self._chunks.pool.drives if d.draining)
+        if left_bytes := await self._named_bytes(ready):
+            return await self._rewrite(ready, left_bytes, f"{paths} is drained", _THERE)
+        if len(stuck) < len(drained):
+            return self._wait(f"heal moves what {paths} holds", _SOON_S)
+        if any(members.is_open(segment.id) for segment in stuck):
+            await self._state.name_logs()
+        # Whoever wrote there lately may be about to name it; who began to read there may go on.
+        return self._wait(f"the last writers and readers of {paths} are waited for", _SOON_S)
+
+    async def _named_bytes(self, segments: Collection[Segment]) -> int:
+        """Bytes of the runs in these segments that can be read, as far as is known."""
+        size = 0
+        for segment in segments:
+            size += self._engine.read(relocation.amount_between, *runs_of(segment.id))[1]
+            await trio.lowlevel.checkpoint()
+        return size
+
+    async def _rewrite(
+        self,
+        segments: Collection[Segment],
+        left_bytes: int,
+        cause: str,
+        fit: Collection[DriveState],
+    ) -> float:
+        for drive in self._chunks.pool.drives:
+            if not drive.draining and drive.state not in fit:
+                return self._wait(f"{drive.io.path} is {drive.state.value}", _AGAIN_AFTER_S)
+        episode = self._begin("rewriting", cause, left_bytes)
+        before = episode.done_bytes()
+        numbers = {segment.id for segment in segments}
+        await self._rewriter.pass_over(numbers)
+        await reclaim.drop_empty(self._state, numbers)
+        if episode.done_bytes() > before or not self._may_go_on():
+            return 0.0
+        lost = len(self._progress.lost)
+        why = f"{lost} runs can't be read" if lost else "nothing of what is left can be rewritten"
+        return self._wait(why, _STUCK_S)
+
+    # -- evening out -------------------------------------------------------------------
+
+    async def _even(self) -> float:
+        shelves = await self._shelves()
+        self._spread_points = spread(shelves)
+        ordered = self._kept.want == "even"
+        enough = SPREAD_POINTS if self._episode is None else _EVEN_POINTS
+        moves: list[Move] = []
+        if ordered or self._spread_points > enough:
+            moves = plan(shelves, _MOVES_AT_ONCE)
+        if not moves:
+            if ordered:
+                self._kept.want = ""
+                self._keep()
+            self._end()
+            return _LOOK_EVERY_S
+        left_bytes = sum(move.size_bytes for move in moves)
+        episode = self._begin("evening", "drives are filled alike", left_bytes)
+        for move in moves:
+            if not self._may_go_on():
+                return 0.0
+            segment = self._members.segment(move.segment)
+            if segment is None or move.source.id not in segment.members:
+                continue
+            shard = segment.members.index(move.source.id)
+            orders = Orders(moves={shard}, among=(move.target,))
+            end = await self._rebuilder.rebuild(segment.id, orders, episode.tally, self._pace)
+            if end is not End.DONE:
+                self._healer.wake()
+                return self._wait(
+                    f"a member can't be moved to {move.target.io.path}", _AGAIN_AFTER_S
+                )
+            episode.moved_members += 1
+        return 0.0
+
+    async def _shelves(self) -> list[Shelf]:
+        """What the drives that take members hold, and what of it may be moved."""
+        shelves: list[Shelf] = []
+        movable = {s.id: s for s in self._members.segments() if self._members.is_settled(s.id)}
+        for drive, free_bytes in self._chunks.rooms().items():
+            if not drive.placeable or (stored := await self._members.stored(drive)) is None:
+                continue
+            shelf = Shelf(
+                drive=drive,
+                held_bytes=sum(member.allocated_bytes for member in stored.values()),
+                free_bytes=free_bytes,
+                shut={s.id for s in self._members.segments() if drive.id in s.members},
+            )
+            shelf.members = {
+                number: member.allocated_bytes
+                for number, member in stored.items()
+                if number in movable and drive.id in movable[number].members
+            }
+            shelves.append(shelf)
+        return shelves
