@@ -113,7 +113,7 @@ class S3App(QuartTrio):
         auth = face.verifier.authenticate(
             stream.method, stream.raw_path, stream.query_string, stream.headers, time.time()
         )
-        face.namespace.identity.keys.note_use(auth.access_key, "s3", face.region)
+        face.namespace.identity.keys.uses.note(auth.access_key, "s3", face.region)
         request = call.request = open_request(stream, scheme, face.domains)
         request.auth = auth
         request.owner = auth.account.owner

@@ -86,6 +86,7 @@ class Namespace:
             state.nursery = nursery
             nursery.start_soon(reclaim.run, state)
             nursery.start_soon(trash.run, state)
+            nursery.start_soon(self.identity.keys.uses.keep)
             task_status.started()
 
     async def _sync_runs(self) -> None:

@@ -101,7 +101,7 @@ async def _act(call: QueryCall) -> Response:
         call.authorize(subject(call))
     if not auth.anonymous:
         region = auth.scope.split("/")[1]
-        call.identity.keys.note_use(auth.access_key, call.service, region)
+        call.identity.keys.uses.note(auth.access_key, call.service, region)
     result = await run(call)
     if call.service == "iam" and action.startswith(_CHANGES):
         log.info("%s by %s", action, auth.access.principal.arn)

@@ -11,8 +11,8 @@ from s3api.iam.refusals import ValidationError
 from s3api.iam.shapes import group_shape, key_shape, root_shape, user_shape
 from store.identity import names
 from store.identity.errors import NoSuchEntity
-from store.identity.keys import Use
 from store.identity.records import Group, Key, Kind, User
+from store.identity.uses import Use
 
 _STATUSES = {"Active": True, "Inactive": False}
 
@@ -158,7 +158,7 @@ async def delete_access_key(call: QueryCall) -> Result:
 
 async def get_access_key_last_used(call: QueryCall) -> Result:
     key = call.identity.keys.get(call.account, call.parameters.text("AccessKeyId"))
-    use = call.identity.keys.last_use(key.id)
+    use = call.identity.keys.uses.last(key)
     return {"UserName": _spelled(call, key) or None, "AccessKeyLastUsed": _use(use)}
 
 

@@ -5,7 +5,8 @@ Invariants
   2. Memory follows the transaction with no await between, so a look-up sees what was committed
      last; it may see it a moment before the barrier makes it durable, never after it was undone:
      where the barrier fails, everything is read again.
-  3. `changes` goes up with each change; what was compiled before is then of no use.
+  3. `changes` goes up with each change; what was compiled before is then of no use. Only what has
+     no say in who may do what is amended without it.
 
 Concurrency: one trio loop. Whoever changes something looks first and commits without an await
 between, so no check grows old.
@@ -154,11 +155,7 @@ class Book:
     async def commit_all(self, changes: Iterable[tuple[str, Change]]) -> None:
         """The same over several accounts."""
         listed = list(changes)
-        with translated("identity"):
-            self._engine.transact(_write, listed)
-        for account, change in listed:
-            name = index_name(change.kind, change.name)
-            self._keep(account, change.kind, name, change.record)
+        self.amend(listed)
         self.changes += 1
         try:
             with translated("identity"):
@@ -166,6 +163,17 @@ class Book:
         except StoreError:
             self._reload()
             raise
+
+    def amend(self, changes: list[tuple[str, Change]]) -> None:
+        """Write what has no say in who may do what; durable with the next barrier.
+
+        Raises StoreError, and then nothing is changed.
+        """
+        with translated("identity"):
+            self._engine.transact(_write, changes)
+        for account, change in changes:
+            name = index_name(change.kind, change.name)
+            self._keep(account, change.kind, name, change.record)
 
     def _reload(self) -> None:
         try:

@@ -20,6 +20,7 @@ from store.identity.callers import KEY_PURPOSE
 from store.identity.errors import EntityExists, Invalid, LimitReached, NoSuchEntity
 from store.identity.names import new_id, new_secret
 from store.identity.records import Key, Kind, User
+from store.identity.uses import Uses
 
 # AWS has two; who uses keys as service accounts needs more.
 KEYS_OF_USER_MAX = 100
@@ -33,22 +34,13 @@ class NewKey:
     secret: str = field(repr=False)
 
 
-@dataclass(slots=True, kw_only=True)
-class Use:
-    """When and how a key was used last. at_s: since 1970."""
-
-    at_s: float
-    service: str
-    region: str
-
-
 class Keys:
     """See the module's header."""
 
     def __init__(self, book: Book, keyring: Keyring) -> None:
         self._book = book
         self._keyring = keyring
-        self._uses: dict[str, Use] = {}
+        self.uses = Uses(book)
 
     def get(self, account: str, access_key: str) -> Key:
         """Raises NoSuchEntity."""
@@ -137,19 +129,6 @@ class Keys:
         """Raises NoSuchEntity."""
         self.get(account, access_key)
         await self._book.commit(account, Change(kind=Kind.KEY, name=access_key, record=None))
-        self._uses.pop(access_key, None)
-
-    def note_use(self, access_key: str, service: str, region: str) -> None:
-        """Its signature held just now. Remembered in memory only."""
-        use = self._uses.get(access_key)
-        if use is not None:
-            use.at_s, use.service, use.region = time.time(), service, region
-        elif self._book.account_of_key(access_key) is not None:
-            self._uses[access_key] = Use(at_s=time.time(), service=service, region=region)
-
-    def last_use(self, access_key: str) -> Use | None:
-        """Since this start; None where there was none."""
-        return self._uses.get(access_key)
 
     def use_keyring(self, keyring: Keyring) -> None:
         """Seal with this ring from now on."""

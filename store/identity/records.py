@@ -71,7 +71,7 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     sealed: the secret; rotated_s: when it was changed, 0 for never. policy: narrows what the key
     may do, "" for nothing. expires_s: since 1970, None for never. uid, gid, umask: who owns on the
-    mount what is stored with it, None for the default.
+    mount what is stored with it, None for the default. used_s: when it was used last, 0 for never.
     """
 
     id: str
@@ -86,6 +86,9 @@ class Key(Struct, frozen=True, kw_only=True, omit_defaults=True):
     uid: int | None = None
     gid: int | None = None
     umask: int | None = None
+    used_s: int = 0
+    used_service: str = ""
+    used_region: str = ""
 
 
 class PolicyVersion(Struct, frozen=True, kw_only=True):
