@@ -13,20 +13,20 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from daemon.cli import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_USAGE, ConfigOption, fail
-from daemon.drivetalk import Order, OrderRefused, give_order
+from daemon.drivetalk import Order, OrderRefused, Verb, give_order
 from daemon.report import PoolReport, ScrubPass, duration_text, size_text
-from daemon.welcome import heal_text, table
+from daemon.welcome import heal_text, rebalance_text, table
 
 SocketOption = Annotated[Path | None, Parameter(negative="")]
 
-drive = App(name="drive", help="List, add, replace and drain drives.")
+drive = App(name="drive", help="List, add, replace, drain and rebalance drives.")
 heal = App(name="heal", help="Show what is being healed, and what was.")
 scrub = App(name="scrub", help="Read and verify everything: start, pause.")
 
 
 @drive.command(name="list")
 def list_drives(*, config: ConfigOption = None, socket: SocketOption = None) -> None:
-    """Show every drive: its state, its room and how many segments have a member on it.
+    """Show every drive, what stands on it, and how far drains and rebalancing are.
 
     Parameters
     ----------
@@ -48,6 +48,7 @@ def list_drives(*, config: ConfigOption = None, socket: SocketOption = None) -> 
         for each in pool.drives
     ]
     print("\n".join(table(("DRIVE", "ID", "STATE", "FREE", "TOTAL", "SEGMENTS"), rows)))
+    print(f"Rebalance: {rebalance_text(pool.rebalance)}.")
 
 
 @drive.command
@@ -106,6 +107,8 @@ def drain(
 ) -> None:
     """Move what a drive holds to the others; then it leaves the pool by itself.
 
+    Where every other drive has a share in it already, it is rewritten for fewer drives.
+
     Parameters
     ----------
     old:
@@ -117,8 +120,45 @@ def drain(
     socket:
         The daemon's control socket, if it is elsewhere.
     """
-    _order(config, socket, Order(verb="keep" if cancel else "drain", drive=_named(old)))
-    print(f"{old} is kept." if cancel else f"{old} is being drained; see twofold heal.")
+    told = _order(config, socket, Order(verb="keep" if cancel else "drain", drive=_named(old)))
+    print(f"{old} is kept." if cancel else f"{old} is being drained; see twofold drive list.")
+    if told:
+        print(f"{told}.")
+
+
+@drive.command
+def rebalance(
+    *,
+    geometry: Annotated[bool, Parameter(negative="")] = False,
+    cancel: Annotated[bool, Parameter(negative="")] = False,
+    pause: Annotated[bool, Parameter(negative="")] = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+) -> None:
+    """Move what drives hold from fuller to emptier ones, until they are filled alike.
+
+    Great differences are evened out without being asked. It goes on in the daemon, over restarts
+    too, and goes slower while clients are served; twofold drive list shows how far it is.
+
+    Parameters
+    ----------
+    geometry:
+        Rewrite what was written for fewer or more drives as new segments are: as many data and
+        parity shards as there are drives for now.
+    cancel:
+        Give up what was ordered. What was done stays as it is.
+    pause:
+        Do nothing of the kind, drains included, until the next order.
+    config:
+        The daemon's configuration file, which tells where to ask.
+    socket:
+        The daemon's control socket, if it is elsewhere.
+    """
+    if geometry + cancel + pause > 1:
+        fail(EXIT_USAGE, "--geometry, --cancel and --pause exclude each other")
+    verb: Verb = "cancel" if cancel else "rest" if pause else "rewrite" if geometry else "even"
+    _order(config, socket, Order(verb=verb))
+    print(rebalance_text(_pool(config, socket).rebalance))
 
 
 @heal.default
@@ -246,12 +286,12 @@ def _pool(config: Path | None, socket: Path | None) -> PoolReport:
     return report.pool
 
 
-def _order(config: Path | None, socket: Path | None, order: Order) -> None:
+def _order(config: Path | None, socket: Path | None, order: Order) -> str:
     from daemon.config import ConfigError, control_socket_of
     from daemon.control import NoDaemon
 
     try:
-        give_order(socket or control_socket_of(config, os.environ), order)
+        return give_order(socket or control_socket_of(config, os.environ), order)
     except ConfigError as error:
         fail(EXIT_USAGE, *error.faults)
     except NoDaemon as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from daemon.report import size_text
 from metadb.errors import MetadbError
 from metadb.sqlite import CopyPlace, SqliteEngine
 from store.chunks.drive import Drive
@@ -20,7 +21,9 @@ from store.chunks.errors import ChunkError
 from store.chunks.label import FOLDER, META
 from store.chunks.local import LocalChunks
 from store.chunks.pool import Pool
+from store.drainplan import DrainPlan, plan_drain
 from store.heal import Healer
+from store.rebalance import Rebalancer
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +46,13 @@ def copies_wanted(pool: Pool) -> int:
 class Drives:
     """The pool's drives, as an operator changes them."""
 
-    def __init__(self, chunks: LocalChunks, engine: SqliteEngine, healer: Healer) -> None:
+    def __init__(
+        self, chunks: LocalChunks, engine: SqliteEngine, healer: Healer, rebalancer: Rebalancer
+    ) -> None:
         self.chunks = chunks
         self.engine = engine
         self.healer = healer
+        self.rebalancer = rebalancer
         self._changing = trio.Lock()
 
     def find(self, name: str) -> Drive:
@@ -84,7 +90,7 @@ class Drives:
                 drive = await self.add(path)
                 await self.drain(old)
             except DriveRefused:
-                old.draining = False
+                self.chunks.keep(old)
                 raise
             return drive
         async with self._changing:
@@ -98,27 +104,40 @@ class Drives:
         self.healer.wake()
         return drive
 
-    async def drain(self, drive: Drive) -> None:
-        """Have all that a drive holds moved to others; then it leaves the pool by itself.
+    async def drain(self, drive: Drive) -> DrainPlan:
+        """Have all that a drive holds moved or rewritten; then it leaves the pool by itself.
 
-        Raises DriveRefused where the others are too few.
+        What that takes. Raises DriveRefused where the others are too few, or too full.
         """
-        chunks = self.chunks
-        others = [d for d in chunks.pool.drives if d is not drive and not d.draining and d.readable]
-        widest = max(
-            (len(s.members) for s in chunks.members.segments() if drive.id in s.members), default=1
-        )
-        if len(others) < widest:
-            raise DriveRefused(
-                f"what it holds is laid out on {widest} drives, and without it there are "
-                f"{len(others)}: add a drive first"
-            )
-        await self.healer.drain(drive)
+        async with self._changing:
+            plan = await plan_drain(self.engine, self.chunks, drive)
+            self._refuse(drive, plan)
+            await self.healer.drain(drive)
         log.info("drive %s is being drained", drive.io.path)
+        self.rebalancer.wake()
+        return plan
+
+    def _refuse(self, drive: Drive, plan: DrainPlan) -> None:
+        """Say why a drive can't be drained, if it can't."""
+        if not plan.staying:
+            raise DriveRefused(f"{drive.io.path} is the last drive")
+        if plan.lost_before and not plan.m and not self.chunks.allows_single_copy:
+            raise DriveRefused(
+                "without it one drive may be used, and nothing may be lost: add a drive first, or "
+                "set allow_single_copy in [pool]"
+            )
+        if not plan.fits:
+            needed = size_text(plan.moved_bytes + plan.rewritten_bytes)
+            raise DriveRefused(
+                f"the other drives have no room for the {needed} that it holds or has a share in, "
+                f"as {plan.k} data + {plan.m} parity: add a drive first"
+            )
 
     async def keep(self, drive: Drive) -> None:
         """Drain it no more."""
+        self.chunks.keep(drive)
         await self.healer.drain(drive, draining=False)
+        self.rebalancer.wake()
 
     async def remove_drained(self) -> None:
         """Take drives out of the pool that were drained and hold nothing any more."""

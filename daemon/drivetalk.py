@@ -21,11 +21,13 @@ import msgspec
 from msgspec import Struct
 
 from daemon.control import NoDaemon, asking, connect
+from daemon.report import size_text
 
 if TYPE_CHECKING:
     import trio
 
     from daemon.services import OpenStore
+    from store.drainplan import DrainPlan
 
 DRIVE = b"drive"
 _LINE_BYTES_MAX = 16384
@@ -37,18 +39,37 @@ class Ready(Struct, frozen=True):
     """The daemon listens."""
 
 
-class Order(Struct, frozen=True, kw_only=True):
-    """drive: path or beginning of the id of a drive of the pool; path: of a folder, absolute."""
+Verb = Literal[
+    "add",
+    "replace",
+    "drain",
+    "keep",
+    "heal",
+    "scrub",
+    "pause",
+    "even",
+    "rewrite",
+    "cancel",
+    "rest",
+]
 
-    verb: Literal["add", "replace", "drain", "keep", "heal", "scrub", "pause"]
+
+class Order(Struct, frozen=True, kw_only=True):
+    """drive: path or beginning of the id of a drive of the pool; path: of a folder, absolute.
+
+    even, rewrite: rebalance members, or geometries; cancel, rest: give that up, or pause it.
+    """
+
+    verb: Verb
     drive: str = ""
     path: str = ""
 
 
 class Done(Struct, frozen=True, kw_only=True):
-    """error: one sentence without its end, "" if there was none."""
+    """error: one sentence without its end, "" if there was none. text: what comes of it."""
 
     error: str = ""
+    text: str = ""
 
 
 class OrderRefused(Exception):
@@ -78,6 +99,7 @@ class DriveTalk:
 
     async def _carry_out(self, line: bytes) -> Done:
         from daemon.drives import DriveRefused
+        from metadb.errors import MetadbError
 
         try:
             order = msgspec.json.decode(line, type=Order)
@@ -87,13 +109,13 @@ class DriveTalk:
         if store is None:
             return Done(error="the store is not up: see twofold status")
         try:
-            await _do(store, order)
-        except DriveRefused as error:
+            return Done(text=await _do(store, order))
+        except (DriveRefused, MetadbError) as error:
             return Done(error=str(error))
-        return Done()
 
 
-async def _do(store: OpenStore, order: Order) -> None:
+async def _do(store: OpenStore, order: Order) -> str:
+    """What comes of it, for people; "" where there is no more to say."""
     drives = store.drives
     match order.verb:
         case "add":
@@ -101,7 +123,7 @@ async def _do(store: OpenStore, order: Order) -> None:
         case "replace":
             await drives.replace(drives.find(order.drive), Path(order.path))
         case "drain":
-            await drives.drain(drives.find(order.drive))
+            return _plan_text(await drives.drain(drives.find(order.drive)))
         case "keep":
             await drives.keep(drives.find(order.drive))
         case "heal":
@@ -110,10 +132,35 @@ async def _do(store: OpenStore, order: Order) -> None:
             store.scrubber.start()
         case "pause":
             store.scrubber.pause()
+        case "even":
+            store.rebalancer.order("even")
+        case "rewrite":
+            store.rebalancer.order("geometry")
+        case "cancel":
+            store.rebalancer.order("")
+        case "rest":
+            store.rebalancer.pause()
+    return ""
 
 
-def give_order(path: Path, order: Order) -> None:
-    """Have the daemon behind the socket `path` do it. Raises OrderRefused, NoDaemon."""
+def _plan_text(plan: DrainPlan) -> str:
+    parts = []
+    if plan.moved_bytes:
+        parts.append(f"{size_text(plan.moved_bytes)} are moved to other drives")
+    if plan.rewritten_bytes:
+        size = size_text(plan.rewritten_bytes)
+        parts.append(f"{size} are rewritten as {plan.k} data + {plan.m} parity")
+    if plan.m < plan.lost_before:
+        drives = "drive" if plan.m == 1 else "drives"
+        parts.append(f"{plan.m} {drives} may be lost from then on, not {plan.lost_before}")
+    return "; ".join(parts)
+
+
+def give_order(path: Path, order: Order) -> str:
+    """Have the daemon behind the socket `path` do it; what comes of it, for people.
+
+    Raises OrderRefused, NoDaemon.
+    """
     with asking(path, _ANSWER_S), connect(path, _ANSWER_S) as peer:
         peer.sendall(DRIVE + b"\n")
         with peer.makefile("rb") as answers:
@@ -122,6 +169,7 @@ def give_order(path: Path, order: Order) -> None:
             done = msgspec.json.decode(_line(answers.readline()), type=Done)
     if done.error:
         raise OrderRefused(done.error)
+    return done.text
 
 
 def _line(received: bytes) -> bytes:

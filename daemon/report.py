@@ -130,6 +130,38 @@ class ScrubStatus(Struct, frozen=True, kw_only=True):
     next_s: float | None
 
 
+class RebalanceEpisode(Struct, frozen=True, kw_only=True):
+    """One time that there was something to move or rewrite. Times in seconds since 1970."""
+
+    began_s: float
+    ended_s: float
+    causes: list[str]
+    moved_members: int
+    moved_bytes: int
+    rewritten_bytes: int
+
+
+class RebalanceStatus(Struct, frozen=True, kw_only=True):
+    """state: idle, evening, rewriting, waiting or paused; cause: what for.
+
+    want: even or geometry, as ordered, "" for nothing. old_segments: laid out otherwise than new
+    ones are. bytes_left, eta_s: estimates, eta_s None while there is none. moved_members,
+    rewritten_bytes: so far. spread_points: how much fuller the fullest drive is than the emptiest.
+    """
+
+    state: str
+    cause: str
+    want: str
+    old_segments: int
+    bytes_left: int
+    bytes_per_s: float
+    eta_s: float | None
+    moved_members: int
+    rewritten_bytes: int
+    spread_points: float
+    history: list[RebalanceEpisode]
+
+
 class PoolReport(Struct, frozen=True, kw_only=True):
     """The drives together.
 
@@ -152,6 +184,7 @@ class PoolReport(Struct, frozen=True, kw_only=True):
     copies_wanted: int
     heal: HealStatus | None = None
     scrub: ScrubStatus | None = None
+    rebalance: RebalanceStatus | None = None
 
 
 class MountReport(Struct, frozen=True, kw_only=True):

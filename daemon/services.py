@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 _DAY_S = 86400.0
 _FRESH_EPOCH = 1
 """Of a pool straight from `init`. It is raised once the database is made, so that the database
+from store.rebalance import Rebalancer
 is never made a second time for a pool that merely lost sight of it."""
 
 
@@ -71,6 +72,7 @@ class OpenStore:
 async def running(service: Callable[..., Any]) -> AsyncIterator[Any]:
     """Run `service(task_status=...)` around the body; gives what it reported when it started."""
     async with trio.open_nursery() as nursery:
+    rebalancer: Rebalancer
         yield await nursery.start(service)
         nursery.cancel_scope.cancel()
 
@@ -95,7 +97,9 @@ async def opened_store(
             scrub = ScrubConfig(pass_s=settings.scrub.pass_days * _DAY_S)
             scrubber = Scrubber(engine, chunks, namespace.readers, healer, scrub)
             adopt = settings.heal.adopt_empty
-            drives = Drives(chunks, engine, healer)
+            rate_bytes_s = settings.heal.rate_bytes_s
+            rebalancer = Rebalancer(namespace.state, chunks, healer, rate_bytes_s)
+            drives = Drives(chunks, engine, healer, rebalancer)
             rejoin = partial(take_drives_back, drives, adopt_empty=adopt)
             async with (
                 running(engine.run),
@@ -110,6 +114,7 @@ async def opened_store(
                     engine=engine,
                     healer=healer,
                     scrubber=scrubber,
+                running(rebalancer.run),
                     drives=drives,
                     allow_single_copy=settings.pool.allow_single_copy,
                 )
@@ -118,6 +123,7 @@ async def opened_store(
 
 
 @asynccontextmanager
+                    rebalancer=rebalancer,
 async def serving_s3(
     application: http1.Application,
     listeners: Sequence[socket.socket],

@@ -14,6 +14,8 @@ from daemon.report import (
     HealStatus,
     LossReport,
     PoolReport,
+    RebalanceEpisode,
+    RebalanceStatus,
     ScrubPass,
     ScrubStatus,
 )
@@ -67,6 +69,7 @@ def pool_report(store: OpenStore) -> PoolReport:
         copies_wanted=copies_wanted(pool),
         heal=_heal(store),
         scrub=_scrub(store),
+        rebalance=_rebalance(store),
     )
 
 
@@ -102,6 +105,23 @@ def _scrub(store: OpenStore) -> ScrubStatus:
         last=None if report.last is None else _scrub_pass(report.last),
         segments=report.segments,
         next_s=report.next_s,
+    )
+
+
+def _rebalance(store: OpenStore) -> RebalanceStatus:
+    report = store.rebalancer.report()
+    return RebalanceStatus(
+        state=report.state,
+        cause=report.cause,
+        want=report.want,
+        old_segments=report.old_segments,
+        bytes_left=report.bytes_left,
+        bytes_per_s=round(report.bytes_per_s, 1),
+        eta_s=None if report.eta_s is None else round(report.eta_s, 1),
+        moved_members=report.moved_members,
+        rewritten_bytes=report.rewritten_bytes,
+        spread_points=round(report.spread_points, 1),
+        history=[RebalanceEpisode(**asdict(record)) for record in report.history],
     )
 
 

@@ -6,7 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from daemon.report import HealStatus, Report, ScrubStatus, duration_text, size_text
+from daemon.report import (
+    HealStatus,
+    RebalanceStatus,
+    Report,
+    ScrubStatus,
+    duration_text,
+    size_text,
+)
 from daemon.rootkey import RootKey
 
 
@@ -60,6 +67,7 @@ def status_text(report: Report) -> str:
         f"  Damage       {pool.damaged_fragments} damaged fragments found while reading",
         f"  Heal         {heal_text(pool.heal)}",
         f"  Scrub        {_scrub_text(pool.scrub)}",
+        f"  Rebalance    {rebalance_text(pool.rebalance)}",
         f"  Restarts     {report.restarts}",
         "",
         *table(
@@ -102,6 +110,18 @@ def heal_text(heal: HealStatus | None) -> str:
     if heal.heals_in_s is not None:
         parts.append(f"a drive that is away is given up in {duration_text(heal.heals_in_s)}")
     return "; ".join(parts) or heal.state
+
+
+def rebalance_text(status: RebalanceStatus | None) -> str:
+    """What is being moved or rewritten, in a line."""
+    if status is None or status.state == "idle":
+        return "nothing is left to be moved"
+    parts = [f"{status.state}: {status.cause}" if status.cause else status.state]
+    if status.bytes_left:
+        parts.append(f"about {size_text(status.bytes_left)} left")
+    if status.eta_s is not None:
+        parts.append(duration_text(status.eta_s))
+    return ", ".join(parts)
 
 
 def _scrub_text(scrub: ScrubStatus | None) -> str:

@@ -24,7 +24,8 @@ _OVERHEAD_SHIFT = 6
 class DrainPlan:
     """k, m: of the segments that are rewritten, and of new ones. lost_before: drives that may be
     lost now. moved_bytes: of members that go to other drives as they are. rewritten_bytes: payload
-    of segments that are laid out anew; room_bytes: payload that there is room for. staying: drives.
+    of segments that are laid out anew; room_bytes: payload that there is room for, -1 where the
+    members have none. staying: drives.
     """
 
     k: int
@@ -55,21 +56,22 @@ async def plan_drain(engine: Engine, chunks: LocalChunks, drive: Drive) -> Drain
         payload = engine.read(relocation.amount_between, *runs_of(segment.id))[1]
         share = payload * full_record_size(segment) // segment.stripe_size
         lost_before = max(lost_before, segment.m)
-        if there.difference(segment.members):
+        if free := there.difference(segment.members):
             moved_bytes += share
+            rooms[max(free, key=lambda each: rooms[each])] -= share
         else:
             rewritten_bytes += payload
             for member in there.intersection(segment.members):
                 rooms[member] += share
         await trio.lowlevel.checkpoint()
+    is_short = not rooms or min(rooms.values()) < 0
     k, m = choose_shards(len(rooms), chunks.pool.parity) if rooms else (0, 0)
-    left = [room - moved_bytes // len(rooms) for room in rooms.values()]
     return DrainPlan(
         k=k,
         m=m,
         lost_before=lost_before,
         moved_bytes=moved_bytes,
         rewritten_bytes=rewritten_bytes,
-        room_bytes=chunks.payload_of(left) if left and min(left) >= 0 else -1,
+        room_bytes=chunks.payload_of(list(rooms.values())) if not is_short else -1,
         staying=len(staying),
     )
