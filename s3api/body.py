@@ -1,7 +1,7 @@
 """Bodies of requests, as the store and as documents want them.
 
 `PayloadBody` is the `store.types.Body` over a verified `Payload`: small ones in one piece, large
-ones in pieces of 1 MiB whose digests are computed in a thread while the next one is received.
+ones in pieces of 1 MiB whose digests are computed in a thread while the next ones are received.
 
 Invariant: `finish` returns only when all that was announced about the body holds.
 Concurrency: one task calls `next` and `finish`; never two at once.
@@ -9,12 +9,11 @@ Concurrency: one task calls `next` and `finish`; never two at once.
 
 from __future__ import annotations
 
-import trio
-
 from s3api.checksums import DEFAULT, find_algorithm, parse_promise
 from s3api.errors import EntityTooLarge, InvalidRequest, MalformedXML, MissingContentLength
 from s3api.payload import Payload, open_payload
 from s3api.requests import Request
+from store.digests import DigestLane, DigestThreads
 from store.types import Buffer, Digests, blank_buffer
 
 # Up to here a body is one piece, and its digests cost less than a thread hop (190 us).
@@ -26,11 +25,12 @@ _CHECKSUMS = (b"x-amz-checksum-", b"x-amz-sdk-checksum-")
 class PayloadBody:
     """See `store.types.Body`."""
 
-    def __init__(self, payload: Payload, limiter: trio.CapacityLimiter) -> None:
+    def __init__(self, payload: Payload, threads: DigestThreads) -> None:
         self.size = payload.size_bytes
         self._payload = payload
-        self._limiter = limiter
-        self._undigested: memoryview | None = None
+        self._threads = threads
+        self._lane: DigestLane | None = None
+        self._received = 0
         self._ended = self.size == 0
 
     async def next(self) -> Buffer | None:
@@ -39,55 +39,43 @@ class PayloadBody:
         if self.size is not None and self.size <= WHOLE_SIZE_BYTES:
             self._ended = True
             return await self._payload.read(self.size) or None
-        room = PIECE_SIZE_BYTES if self.size is None else min(PIECE_SIZE_BYTES, self.size)
+        lane = self._lane
+        if lane is None:
+            lane = self._lane = DigestLane(self._payload.digest, self._threads)
+        await lane.room(self._threads.ahead_bytes)
+        room = PIECE_SIZE_BYTES
+        if self.size is not None:
+            room = min(room, self.size - self._received)
         piece = blank_buffer(room)
-        count = await self._fill(piece)
+        count = await self._payload.fill(piece)
+        self._received += count
+        self._ended = self._received == self.size or count == 0
         if count == 0:
-            self._ended = True
             return None
-        self._undigested = piece = piece[:count]
+        if count < room:
+            piece = piece[:count]
+        lane.feed(piece)
         return piece
-
-    async def _fill(self, piece: memoryview) -> int:
-        """Receive into `piece`, digesting the one before meanwhile."""
-        before, self._undigested = self._undigested, None
-        if before is None:
-            return await self._payload.fill(piece)
-        failures: list[Exception] = []
-        count = 0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._digest, before, failures)
-            try:
-                count = await self._payload.fill(piece)
-            except Exception as exc:  # raised below, as itself and not as a group
-                failures.append(exc)
-        for failure in failures:
-            raise failure
-        return count
-
-    async def _digest(self, piece: memoryview, failures: list[Exception]) -> None:
-        try:
-            await trio.to_thread.run_sync(self._payload.digest, piece, limiter=self._limiter)
-        except Exception as exc:  # raised by _fill
-            failures.append(exc)
 
     async def finish(self) -> Digests:
         if self.size == 0:
             await self._payload.read(0)
+        if self._lane is not None:
+            await self._lane.room(0)
         proof = self._payload.verify()
         return Digests(md5=proof.md5.hex(), checksums=proof.checksums)
 
 
-def open_body(request: Request, limiter: trio.CapacityLimiter) -> PayloadBody:
+def open_body(request: Request, threads: DigestThreads) -> PayloadBody:
     """The body of an object, with the checksum that was promised or the default one.
 
     Raises what `open_payload` raises; nothing has been received yet.
     """
     _check_length(request)
-    return PayloadBody(open_payload(request.stream, request.auth, default=DEFAULT), limiter)
+    return PayloadBody(open_payload(request.stream, request.auth, default=DEFAULT), threads)
 
 
-def open_part(request: Request, limiter: trio.CapacityLimiter, algorithm: str) -> PayloadBody:
+def open_part(request: Request, threads: DigestThreads, algorithm: str) -> PayloadBody:
     """The body of a part. algorithm: the upload's, "" where it chose none.
 
     The part gets a checksum of that algorithm, sent or not: Amazon S3 wants it sent where the
@@ -106,7 +94,7 @@ def open_part(request: Request, limiter: trio.CapacityLimiter, algorithm: str) -
         )
     default = find_algorithm(algorithm) if algorithm else DEFAULT
     payload = open_payload(request.stream, request.auth, default=default, always=not algorithm)
-    return PayloadBody(payload, limiter)
+    return PayloadBody(payload, threads)
 
 
 def _check_length(request: Request) -> None:

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-import trio
-
 from s3api.bucketaccess import BucketAccess, BucketAccesses, owner_of, private_acl
 from s3api.credentials import NO_FACTS, ROOT, Account, Facts
 from s3api.errors import AccessDenied
@@ -31,6 +29,7 @@ from store.access.decision import Outcome
 from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
 from store.access.ownership import DEFAULT_OWNERSHIP, Ownership
 from store.access.principals import Kind, Strength
+from store.digests import DigestThreads
 from store.errors import KeyDeleted, NoSuchBucket, NoSuchKey, NoSuchVersion, NotFound, StoreError
 from store.identity.names import account_number
 from store.namespace import Namespace
@@ -75,9 +74,7 @@ class Face:
     accesses: BucketAccesses = field(default_factory=BucketAccesses)
     web_identities: WebIdentities = field(default_factory=WebIdentities)
     accounts: dict[str, Account] = field(default_factory=lambda: accounts_by_owner(()))
-    digest_limiter: trio.CapacityLimiter = field(
-        default_factory=lambda: trio.CapacityLimiter(DIGEST_THREADS)
-    )
+    digest_threads: DigestThreads = field(default_factory=lambda: DigestThreads(DIGEST_THREADS))
 
     def authorize(
         self,

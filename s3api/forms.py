@@ -93,7 +93,7 @@ async def post_object(face: Face, request: Request) -> Response:
     stat = await face.namespace.objects.put(
         request.bucket,
         key,
-        PayloadBody(payload, face.digest_limiter),
+        PayloadBody(payload, face.digest_threads),
         meta,
         maker=request.auth.maker,
     )

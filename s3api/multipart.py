@@ -107,7 +107,7 @@ async def upload_part(face: Face, request: Request) -> Response:
     number = parse_part_number(request.query.get("partNumber", ""))
     check_refused(request.headers)
     upload = find_upload(face, request)
-    body = open_part(request, face.digest_limiter, algorithm_of(upload))
+    body = open_part(request, face.digest_threads, algorithm_of(upload))
     part = await face.namespace.uploads.put_part(
         request.bucket, request.key, upload.id, number, body
     )
@@ -131,7 +131,7 @@ async def upload_part_copy(face: Face, request: Request) -> Response:
         start,
         stop,
         source_etag=stat.etag,
-        digester=CopyDigests(face.digest_limiter, algorithm_of(upload)),
+        digester=CopyDigests(face.digest_threads.limiter, algorithm_of(upload)),
         source_version=source.version_id,
     )
     parts = [

@@ -38,7 +38,7 @@ async def put_object(face: Face, request: Request) -> Response:
     precondition = precondition_of(request)
     meta = owned_meta(face, request, meta)
     authorize_tags(face, request)
-    body = open_body(request, face.digest_limiter)
+    body = open_body(request, face.digest_threads)
     stat = await face.namespace.objects.put(
         request.bucket, request.key, body, meta, precondition=precondition, maker=request.auth.maker
     )
@@ -132,7 +132,7 @@ async def _asked_checksum(
     if known is None or stat.meta.checksum_type == COMPOSITE:
         # The copy itself is refused if this is not the object whose conditions were checked.
         reader = face.namespace.objects.open(source.bucket, source.key, source.version_id)
-        known = await checksum_of(reader, algorithm, face.digest_limiter)
+        known = await checksum_of(reader, algorithm, face.digest_threads.limiter)
     return {algorithm.name: known}
 
 
