@@ -49,6 +49,7 @@ app.command("daemon.drivecli:scrub", name="scrub", help="Read and verify everyth
 for _place, _help in (
     ("identitycli:user", "Users of an account, with keys and policies."),
     ("identitycli:group", "Groups of users, with policies in common."),
+    ("rolecli:role", "Roles, which users and tokens may assume for a while."),
     ("keycli:key", "Access keys: make, stop, rotate them."),
     ("keycli:policy", "What users, groups and keys may do; and why not."),
     ("keycli:provider", "OpenID providers, whose tokens let people in."),

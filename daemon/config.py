@@ -23,6 +23,8 @@ from msgspec.structs import FieldInfo, fields
 from daemon.addresses import parse_address
 from daemon.ellipses import RangeError, expand
 from daemon.settings import Settings
+from store.identity.errors import Invalid
+from store.identity.names import check_issuer, provider_host
 
 CONFIG_FILE = Path("/etc/twofold/twofold.toml")
 ENV_PREFIX = "TWOFOLD__"
@@ -199,6 +201,7 @@ def _cross_faults(settings: Settings) -> list[str]:
         _domain_faults,
         _proxy_faults,
         _user_faults,
+        _provider_faults,
         _path_faults,
     )
     return [fault for check in checks for fault in check(settings)]
@@ -284,6 +287,24 @@ def _user_faults(settings: Settings) -> Iterator[str]:
             yield f"s3.users: {user.name} needs a secret_key or a secret_key_file, and not both"
         elif user.secret_key_file and (fault := secret_file_fault(Path(user.secret_key_file))):
             yield f"s3.users: the secret of {user.name}: {fault}"
+
+
+def _provider_faults(settings: Settings) -> Iterator[str]:
+    accounts = {"", *(user.name for user in settings.s3.users)}
+    seen: set[tuple[str, str]] = set()
+    for provider in settings.s3.oidc:
+        try:
+            check_issuer(provider.url)
+        except Invalid as error:
+            yield f"s3.oidc: {provider.url}: {error.sentence.removesuffix('.')}"
+        if provider.account not in accounts:
+            yield f"s3.oidc: {provider.url}: no user in s3.users has the name {provider.account}"
+        if provider.account and (provider.policies or provider.claim):
+            yield f"s3.oidc: {provider.url}: policies without a role are the root account's only"
+        host = (provider.account, provider_host(provider.url))
+        if host in seen:
+            yield f"s3.oidc: {provider.url} stands there twice"
+        seen.add(host)
 
 
 def _inline_secret_faults(settings: Settings, path: Path) -> Iterator[str]:

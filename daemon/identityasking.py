@@ -1,4 +1,4 @@
-"""What `twofold user`, `group`, `key`, `policy` and `provider` share: asking, and showing it."""
+"""What the commands of users, roles, keys and policies share: asking, and showing the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers the questions of `twofold user`, `group`, `key`, `policy` and `provider`.
+"""Answers the questions of `twofold user`, `group`, `role`, `key`, `policy` and `provider`.
 
 Who can open the control socket may do everything, so nothing is asked of policies here.
 Concurrency: any task; changes are those of `store.identity`.
@@ -7,24 +7,19 @@ Concurrency: any task; changes are those of `store.identity`.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from daemon import policydesk
+from daemon.desk import DONE, Act, Desk, attaching, detaching, moment, names_of, strip
 from daemon.heldkeys import HeldKeys, NotRotated
 from daemon.identitytalk import Answer, Question
-from daemon.simulation import simulate
 from s3api.credentials import ROOT, Account
 from store.access.errors import AccessError
 from store.errors import StoreError
-from store.identity.errors import IdentityError, InUse, NoSuchEntity
+from store.identity.errors import IdentityError, InUse
 from store.identity.keys import NewKey
-from store.identity.managed import MANAGED, PREFIX
-from store.identity.names import entity_arn, provider_arn
-from store.identity.records import Group, Key, Kind, ManagedPolicy, User
-from store.identity.service import Identity
+from store.identity.records import Group, Key, User
 from store.namespace import Namespace
-
-Act = Callable[["Desk", Question], Awaitable[Answer]]
-DONE = Answer()
 
 
 class IdentityDesk:
@@ -60,48 +55,6 @@ class IdentityDesk:
             return Answer(error=str(error))
 
 
-class Desk:
-    """What one question is answered with. id: the account's canonical id."""
-
-    def __init__(
-        self,
-        namespace: Namespace,
-        account: Account,
-        accounts: Mapping[str, Account],
-        keys: HeldKeys,
-    ) -> None:
-        self.namespace = namespace
-        self.account = account
-        self.accounts = accounts
-        self.held = keys
-        self.id = account.id
-
-    @property
-    def identity(self) -> Identity:
-        return self.namespace.identity
-
-    def arn(self, policy: str) -> str:
-        """Of a managed policy by name or ARN. Raises NoSuchEntity."""
-        if policy.startswith("arn:"):
-            return policy
-        for found in self.identity.policies.all(self.id):
-            if found.name.lower() == policy.lower():
-                return entity_arn(self.id, Kind.POLICY, found.name, found.path)
-        if PREFIX + policy in MANAGED:
-            return PREFIX + policy
-        raise NoSuchEntity(f"There is no policy {policy}.")
-
-
-def _moment(time_s: float | None) -> str:
-    if time_s is None:
-        return "never"
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(time_s))
-
-
-def _names(arns: Sequence[str]) -> str:
-    return ", ".join(arn.rpartition("/")[2] for arn in arns)
-
-
 # -- users ------------------------------------------------------------------------------
 
 
@@ -112,9 +65,9 @@ async def list_users(desk: Desk, _: Question) -> Answer:
         (
             user.name,
             ", ".join(user.groups),
-            _names(user.attached),
+            names_of(user.attached),
             str(sum(1 for key in keys if key.user == user.name.lower())),
-            _moment(user.made_s),
+            moment(user.made_s),
         )
         for user in users
     ]
@@ -141,38 +94,12 @@ async def remove_user(desk: Desk, question: Question) -> Answer:
             await identity.keys.delete(desk.id, key.id)
         for group in user.groups:
             await identity.holders.leave(desk.id, name, group)
-        await _strip(desk, User, name)
+        await strip(desk, User, name)
     try:
         await identity.holders.delete(desk.id, User, name)
     except InUse:
         raise InUse(f"{name} has keys, groups or policies still: remove it with --force.") from None
     return DONE
-
-
-async def _strip(desk: Desk, made: type[User] | type[Group], name: str) -> None:
-    holder = desk.identity.holders.get(desk.id, made, name)
-    for policy in holder.inline:
-        await desk.identity.holders.remove_inline(desk.id, made, name, policy)
-    for arn in holder.attached:
-        await desk.identity.holders.detach(desk.id, made, name, arn)
-
-
-def attaching(made: type[User] | type[Group]) -> Act:
-    async def act(desk: Desk, question: Question) -> Answer:
-        arn = desk.arn(question.other)
-        await desk.identity.holders.attach(desk.id, made, question.name, arn)
-        return DONE
-
-    return act
-
-
-def detaching(made: type[User] | type[Group]) -> Act:
-    async def act(desk: Desk, question: Question) -> Answer:
-        arn = desk.arn(question.other)
-        await desk.identity.holders.detach(desk.id, made, question.name, arn)
-        return DONE
-
-    return act
 
 
 # -- groups -----------------------------------------------------------------------------
@@ -184,7 +111,7 @@ async def list_groups(desk: Desk, _: Question) -> Answer:
         (
             group.name,
             ", ".join(user.name for user in holders.members(desk.id, group.name)),
-            _names(group.attached),
+            names_of(group.attached),
         )
         for group in holders.all(desk.id, Group)
     ]
@@ -204,7 +131,7 @@ async def remove_group(desk: Desk, question: Question) -> Answer:
     if question.forced:
         for user in holders.members(desk.id, name):
             await holders.leave(desk.id, user.name, name)
-        await _strip(desk, Group, name)
+        await strip(desk, Group, name)
     try:
         await holders.delete(desk.id, Group, name)
     except InUse:
@@ -234,7 +161,7 @@ async def list_keys(desk: Desk, question: Question) -> Answer:
             key.user or "root",
             _state(key),
             "narrowed" if key.policy else "",
-            _moment(key.expires_s),
+            moment(key.expires_s),
             key.description,
         )
         for key in found
@@ -299,88 +226,6 @@ async def rotate_master(desk: Desk, _: Question) -> Answer:
     return Answer(lines=(f"{count} secrets are sealed under a new master key.",))
 
 
-# -- policies and providers -------------------------------------------------------------
-
-
-async def list_policies(desk: Desk, _: Question) -> Answer:
-    policies = desk.identity.policies
-    own = {
-        entity_arn(desk.id, Kind.POLICY, each.name, each.path): each
-        for each in policies.all(desk.id)
-    }
-    rows = [
-        (each.name, "own" if arn in own else "always there", _holders(desk, arn))
-        for arn, each in {**own, **MANAGED}.items()
-    ]
-    return Answer(columns=("POLICY", "KIND", "ATTACHED TO"), rows=tuple(rows))
-
-
-def _holders(desk: Desk, arn: str) -> str:
-    return ", ".join(each.name for each in desk.identity.policies.holders(desk.id, arn))
-
-
-async def show_policy(desk: Desk, question: Question) -> Answer:
-    policy = desk.identity.policies.get(desk.id, desk.arn(question.name))
-    return Answer(lines=tuple(policy.document.splitlines()))
-
-
-async def set_policy(desk: Desk, question: Question) -> Answer:
-    """A new policy, or a new version of one, which counts from now on."""
-    policies, name = desk.identity.policies, question.name
-    found: ManagedPolicy | None = next(
-        (each for each in policies.all(desk.id) if each.name.lower() == name.lower()), None
-    )
-    if found is None:
-        await policies.create(desk.id, name, question.document, tags={})
-        return DONE
-    arn = entity_arn(desk.id, Kind.POLICY, found.name, found.path)
-    oldest = min(
-        (each.number for each in found.versions if each.number != found.default), default=0
-    )
-    if len(found.versions) > 1 and oldest:
-        await policies.delete_version(desk.id, arn, f"v{oldest}")
-    await policies.add_version(desk.id, arn, question.document, default=True)
-    return DONE
-
-
-async def remove_policy(desk: Desk, question: Question) -> Answer:
-    policies, arn = desk.identity.policies, desk.arn(question.name)
-    policy = policies.get(desk.id, arn)
-    if question.forced:
-        for holder in policies.holders(desk.id, arn):
-            await desk.identity.holders.detach(desk.id, type(holder), holder.name, arn)
-    if policies.holders(desk.id, arn):
-        raise InUse(f"{policy.name} is attached to {_holders(desk, arn)}: use --force.")
-    for version in policy.versions:
-        if version.number != policy.default:
-            await policies.delete_version(desk.id, arn, f"v{version.number}")
-    await policies.delete(desk.id, arn)
-    return DONE
-
-
-async def simulate_policy(desk: Desk, question: Question) -> Answer:
-    return simulate(desk.namespace, desk.account, desk.accounts, question)
-
-
-async def list_providers(desk: Desk, _: Question) -> Answer:
-    rows = [
-        (each.url, ", ".join(each.clients), each.tags.get("policy-claim", ""))
-        for each in desk.identity.providers.all(desk.id)
-    ]
-    return Answer(columns=("PROVIDER", "CLIENTS", "POLICY CLAIM"), rows=tuple(rows))
-
-
-async def add_provider(desk: Desk, question: Question) -> Answer:
-    tags = {"policy-claim": question.other} if question.other else {}
-    await desk.identity.providers.create(desk.id, question.name, question.clients, tags=tags)
-    return DONE
-
-
-async def remove_provider(desk: Desk, question: Question) -> Answer:
-    await desk.identity.providers.delete(desk.id, provider_arn(desk.id, question.name))
-    return DONE
-
-
 ACTS: Mapping[tuple[str, str], Act] = {
     ("user", "list"): list_users,
     ("user", "add"): add_user,
@@ -403,12 +248,5 @@ ACTS: Mapping[tuple[str, str], Act] = {
     ("key", "remove"): remove_key,
     ("key", "rotate-root"): rotate_root,
     ("key", "rotate-master"): rotate_master,
-    ("policy", "list"): list_policies,
-    ("policy", "show"): show_policy,
-    ("policy", "set"): set_policy,
-    ("policy", "remove"): remove_policy,
-    ("policy", "simulate"): simulate_policy,
-    ("provider", "list"): list_providers,
-    ("provider", "add"): add_provider,
-    ("provider", "remove"): remove_provider,
+    **policydesk.ACTS,
 }

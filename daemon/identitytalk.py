@@ -1,4 +1,4 @@
-"""What `twofold user`, `group`, `key`, `policy` and `provider` say to the daemon.
+"""What `twofold user`, `group`, `role`, `key`, `policy` and `provider` say to the daemon.
 
     asker                      daemon
     identity              ->
@@ -36,7 +36,7 @@ class Ready(Struct, frozen=True):
 
 
 class Question(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What to do. what: user, group, key, policy or provider. account: "" for the root's.
+    """What to do. what: user, group, role, key, policy or provider. account: "" for the root's.
 
     name: of what it is done to. other: what is attached, joined or asked for; the rest as the
     command of that name takes it.
@@ -50,11 +50,13 @@ class Question(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resource: str = ""
     document: str = ""
     description: str = ""
+    users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
     context: tuple[tuple[str, str], ...] = ()
     expires_s: int | None = None
+    duration_s: int = 3600
     uid: int | None = None
     gid: int | None = None
     umask: int | None = None

@@ -232,7 +232,15 @@ def list_providers(*, where: Where = HERE) -> int:
 
 
 @provider.command(name="add")
-def add_provider(url: str, /, *, client: Many = None, claim: str = "", where: Where = HERE) -> int:
+def add_provider(
+    url: str,
+    /,
+    *,
+    client: Many = None,
+    policy: Many = None,
+    claim: str = "",
+    where: Where = HERE,
+) -> int:
     """Believe the tokens of an OpenID provider.
 
     Parameters
@@ -241,10 +249,20 @@ def add_provider(url: str, /, *, client: Many = None, claim: str = "", where: Wh
         Its issuer, exactly as its tokens name it.
     client:
         A client id that tokens may be meant for. May be given several times.
+    policy:
+        A policy for all who come with a token and assume no role. May be given several times.
     claim:
         The claim that names policies for who assumes no role.
     """
-    return ask(where, "provider", "add", name=url, clients=tuple(client or ()), other=claim)
+    return ask(
+        where,
+        "provider",
+        "add",
+        name=url,
+        clients=tuple(client or ()),
+        policies=tuple(policy or ()),
+        other=claim,
+    )
 
 
 @provider.command(name="remove")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,12 +23,18 @@ from daemon.addresses import Address, parse_address
 from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.lifecycle import StartError
 from daemon.rejoin import take_drives_back
-from daemon.settings import S3Settings, Settings
+from daemon.settings import ProviderSettings, S3Settings, Settings
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
 from metadb.sqlite import Journal, MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
-from s3api.credentials import Credential, IdentityCredentials, MemoryCredentials
+from s3api.credentials import (
+    ROOT,
+    Credential,
+    IdentityCredentials,
+    MemoryCredentials,
+    user_account,
+)
 from s3api.face import Face, accounts_by_owner
 from s3api.lifespan import lifespan
 from s3api.proxies import parse_networks
@@ -42,7 +49,9 @@ from store.chunks.local import LocalChunks
 from store.chunks.pool import Pool, open_drives
 from store.chunks.types import DriveId, DriveState
 from store.heal import HealConfig, Healer
+from store.identity.records import POLICIES_TAG, POLICY_CLAIM_TAG, Provider
 from store.namespace import Namespace
+from store.rebalance import Rebalancer
 from store.scrub import Scrubber, ScrubConfig
 from store.state import StoreConfig
 
@@ -51,7 +60,6 @@ log = logging.getLogger(__name__)
 _DAY_S = 86400.0
 _FRESH_EPOCH = 1
 """Of a pool straight from `init`. It is raised once the database is made, so that the database
-from store.rebalance import Rebalancer
 is never made a second time for a pool that merely lost sight of it."""
 
 
@@ -64,6 +72,7 @@ class OpenStore:
     engine: SqliteEngine
     healer: Healer
     scrubber: Scrubber
+    rebalancer: Rebalancer
     drives: Drives
     allow_single_copy: bool
 
@@ -72,7 +81,6 @@ class OpenStore:
 async def running(service: Callable[..., Any]) -> AsyncIterator[Any]:
     """Run `service(task_status=...)` around the body; gives what it reported when it started."""
     async with trio.open_nursery() as nursery:
-    rebalancer: Rebalancer
         yield await nursery.start(service)
         nursery.cancel_scope.cancel()
 
@@ -106,6 +114,7 @@ async def opened_store(
                 running(namespace.run),
                 running(healer.run),
                 running(scrubber.run),
+                running(rebalancer.run),
                 running(rejoin),
             ):
                 yield OpenStore(
@@ -114,7 +123,7 @@ async def opened_store(
                     engine=engine,
                     healer=healer,
                     scrubber=scrubber,
-                running(rebalancer.run),
+                    rebalancer=rebalancer,
                     drives=drives,
                     allow_single_copy=settings.pool.allow_single_copy,
                 )
@@ -123,7 +132,6 @@ async def opened_store(
 
 
 @asynccontextmanager
-                    rebalancer=rebalancer,
 async def serving_s3(
     application: http1.Application,
     listeners: Sequence[socket.socket],
@@ -156,6 +164,7 @@ def create_application(
     """The S3 API for the holders of fixed keys, and for those whom the namespace knows."""
     accounts = accounts_by_owner(user.account for user in users)
     credentials = IdentityCredentials(fixed, namespace.identity, accounts.values())
+    _fix_providers(settings.oidc, namespace)
     domains = _encoded(settings.domains)
     face = Face(
         namespace=namespace,
@@ -171,6 +180,20 @@ def create_application(
         accounts=accounts,
     )
     return S3App(face)
+
+
+def _fix_providers(providers: Sequence[ProviderSettings], namespace: Namespace) -> None:
+    """Have the configured OpenID providers believed."""
+    for each in providers:
+        account = user_account(each.account) if each.account else ROOT
+        tags = {POLICIES_TAG: ",".join(each.policies), POLICY_CLAIM_TAG: each.claim}
+        provider = Provider(
+            url=each.url,
+            made_s=int(time.time()),
+            clients=each.audiences,
+            tags={name: text for name, text in tags.items() if text},
+        )
+        namespace.identity.providers.fix(account.id, provider)
 
 
 def _encoded(domains: Sequence[str]) -> tuple[bytes, ...]:

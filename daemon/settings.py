@@ -78,11 +78,26 @@ class ScrubSettings(Struct, frozen=True, kw_only=True):
     pass_days: Annotated[float, Meta(ge=0.01, le=3650)] = 30.0
 
 
+class ProviderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenID provider whose tokens are believed: for roles, and without one for policies.
+
+    url: its issuer, exactly as its tokens name it. audiences: the client ids that tokens may be
+    meant for. policies: what each token gives; claim: the claim that names more of them.
+    account: the configured user whose roles they are for, "" for the root's.
+    """
+
+    url: Name
+    audiences: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=100)]
+    policies: tuple[Name, ...] = ()
+    claim: str = ""
+    account: str = ""
+
+
 class S3Settings(Struct, frozen=True, kw_only=True):
     """The S3 endpoint.
 
     domains: names below which the first label is a bucket (virtual-host style); website_domains:
-    the same for buckets as websites. users: who has a key beside the root.
+    the same for buckets as websites. users: who has a key beside the root. oidc: providers.
     object_ownership ("": none, as on S3 of old), block_public_access: what S3 gives a new bucket
     whose maker doesn't say. trusted_proxies: addresses and ranges whose X-Forwarded-For counts.
     server: http1 is our own; hypercorn comes later, for HTTP/2.
@@ -93,6 +108,7 @@ class S3Settings(Struct, frozen=True, kw_only=True):
     domains: tuple[Name, ...] = ()
     website_domains: tuple[Name, ...] = ()
     users: tuple[UserSettings, ...] = ()
+    oidc: tuple[ProviderSettings, ...] = ()
     object_ownership: Literal["BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter", ""] = (
         "BucketOwnerEnforced"
     )

@@ -31,8 +31,8 @@ from store.access.principals import Kind, Principal
 from store.identity import names
 from store.identity.callers import role_principal
 from store.identity.managed import MANAGED, PREFIX
+from store.identity.records import POLICIES_TAG, POLICY_CLAIM_TAG, Role, Tags, User
 from store.identity.records import Kind as RecordKind
-from store.identity.records import Role, Tags, User
 from store.identity.sessions import Session, Source
 
 SESSION_MIN_S = 900
@@ -42,8 +42,6 @@ TOKEN_DEFAULT_S = 12 * 3600
 TOKEN_MAX_S = 36 * 3600
 CLAIM_MAX_S = 12 * 3600
 POLICY_ARNS_MAX = 10
-# A provider with this tag gives its sessions the policies that the claim it names lists.
-POLICY_CLAIM_TAG = "policy-claim"
 # Under whose names a trust policy may ask for a tag of the role itself.
 _OF_ROLE = ("aws", "iam")
 
@@ -222,9 +220,14 @@ def _assumed(account: str, role: Role, name: str) -> Structure:
 
 
 def _claimed_session(call: QueryCall, vouched: Vouched, name: str) -> Session:
-    """With the managed policies that the token's claim lists. Raises QueryDenied."""
-    claim = vouched.provider.tags.get(POLICY_CLAIM_TAG, "")
-    listed = vouched.claims.names(claim) if claim else ()
+    """With the managed policies that its provider gives, or the token's claim lists.
+
+    Raises QueryDenied.
+    """
+    tags = vouched.provider.tags
+    claim = tags.get(POLICY_CLAIM_TAG, "")
+    listed = [each.strip() for each in tags.get(POLICIES_TAG, "").split(",")]
+    listed += vouched.claims.names(claim) if claim else ()
     own = {policy.name: policy for policy in call.identity.policies.all(ROOT.id)}
     arns: list[str] = []
     for each in listed:
@@ -233,7 +236,7 @@ def _claimed_session(call: QueryCall, vouched: Vouched, name: str) -> Session:
         elif each in own:
             arns.append(names.entity_arn(ROOT.id, RecordKind.POLICY, each, own[each].path))
     if not arns:
-        raise QueryDenied("The web identity token names no policy that there is.")
+        raise QueryDenied("Neither provider nor token names a policy that there is.")
     session = _new_session(call, ROOT.id, Source.CLAIM, _duration(call, CLAIM_MAX_S))
     return _narrowed(
         call,

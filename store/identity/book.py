@@ -23,7 +23,7 @@ from metadb import identity as rows
 from metadb.engine import Engine
 from metadb.statements import Tx
 from store.errors import StoreError
-from store.identity.errors import NoSuchEntity
+from store.identity.errors import NoSuchEntity, Unmodifiable
 from store.identity.names import account_number
 from store.identity.records import (
     TYPES,
@@ -74,6 +74,7 @@ class Book:
         self._engine = engine
         self._records: dict[tuple[str, Kind], dict[str, Record]] = {}
         self._accounts_of_keys: dict[str, str] = {}
+        self._fixed: dict[tuple[str, Kind, str], Record] = {}
         self.changes = 0
 
     def load(self) -> None:
@@ -81,6 +82,19 @@ class Book:
         self._records.clear()
         self._accounts_of_keys.clear()
         self._engine.read(self._load)
+        for (account, kind, name), record in self._fixed.items():
+            self._keep(account, kind, name, record)
+        self.changes += 1
+
+    def fix(self, account: str, change: Change) -> None:
+        """Have the record stand there from now on, whatever is kept: the configuration's word.
+
+        It is never written, and `commit` refuses to change it.
+        """
+        assert change.record is not None
+        name = index_name(change.kind, change.name)
+        self._fixed[account, change.kind, name] = change.record
+        self._keep(account, change.kind, name, change.record)
         self.changes += 1
 
     def _load(self, tx: Tx) -> None:
@@ -153,8 +167,11 @@ class Book:
         await self.commit_all((account, change) for change in changes)
 
     async def commit_all(self, changes: Iterable[tuple[str, Change]]) -> None:
-        """The same over several accounts."""
+        """The same over several accounts. Raises Unmodifiable for what the configuration fixes."""
         listed = list(changes)
+        for account, change in listed:
+            if (account, change.kind, index_name(change.kind, change.name)) in self._fixed:
+                raise Unmodifiable(f"The {change.kind.value} {change.name} is the configuration's.")
         self.amend(listed)
         self.changes += 1
         try:

@@ -44,4 +44,4 @@ class Invalid(IdentityError):
 
 
 class Unmodifiable(IdentityError):
-    """One of the policies that are always there."""
+    """One of the policies that are always there, or what the configuration fixes."""

@@ -237,6 +237,14 @@ class Providers:
         await self._keep(account, provider)
         return provider
 
+    def fix(self, account: str, provider: Provider) -> None:
+        """Believe this provider as long as the process lives: the configuration says so.
+
+        Nobody can change or delete it, and it is kept nowhere.
+        """
+        name = provider_host(provider.url)
+        self._book.fix(account, Change(kind=Kind.PROVIDER, name=name, record=provider))
+
     async def add_client(self, account: str, arn: str, client: str) -> None:
         """Raises NoSuchEntity, Invalid."""
         provider = self.get(account, arn)
@@ -262,7 +270,7 @@ class Providers:
         await self._keep(account, replace(provider, tags=tags))
 
     async def delete(self, account: str, arn: str) -> None:
-        """What its tokens gave ends when it expires. Raises NoSuchEntity."""
+        """What its tokens gave ends when it expires. Raises NoSuchEntity, Unmodifiable."""
         provider = self.get(account, arn)
         name = provider_host(provider.url)
         await self._book.commit(account, Change(kind=Kind.PROVIDER, name=name, record=None))

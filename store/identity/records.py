@@ -118,6 +118,12 @@ class ManagedPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return next(each.document for each in self.versions if each.number == self.default)
 
 
+# A provider with this tag gives its sessions the policies that the claim it names lists.
+POLICY_CLAIM_TAG = "policy-claim"
+# The same of the policies that it names itself, with commas.
+POLICIES_TAG = "policies"
+
+
 class Provider(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An OpenID provider. url: its issuer, as its tokens name it. clients: who tokens are for."""
 

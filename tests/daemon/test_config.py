@@ -139,3 +139,24 @@ def test_a_client_finds_the_socket_though_the_configuration_has_faults(tmp_path:
     assert control_socket_of(None, {"TWOFOLD__STATE__CONTROL_SOCKET": "/x"}) == Path("/x")
     with pytest.raises(ConfigError):
         control_socket_of(tmp_path / "absent", {})
+
+
+def test_openid_providers_are_checked(tmp_path: Path) -> None:
+    one = 'url = "https://op.example/realm"\naudiences = ["us"]\n'
+    settings = load(tmp_path, f"{MINIMAL}[[s3.oidc]]\n{one}policies = ['readonly']\n")
+    assert [each.url for each in settings.s3.oidc] == ["https://op.example/realm"]
+    found = "\n".join(
+        faults(
+            tmp_path,
+            f"{MINIMAL}[[s3.oidc]]\n{one}[[s3.oidc]]\n{one}[[s3.oidc]]\n"
+            'url = "ftp://op.example"\naudiences = ["us"]\naccount = "bob"\nclaim = "groups"\n',
+        )
+    )
+    for part in (
+        "s3.oidc: https://op.example/realm stands there twice",
+        "s3.oidc: ftp://op.example: The URL of a provider must be an https URL",
+        "s3.oidc: ftp://op.example: no user in s3.users has the name bob",
+        "s3.oidc: ftp://op.example: policies without a role are the root account's only",
+    ):
+        assert part in found
+    assert "audiences" in faults(tmp_path, f'{MINIMAL}[[s3.oidc]]\nurl = "https://op.example"\n')[0]

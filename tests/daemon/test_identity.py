@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from daemon.keycli import parse_expiry
@@ -83,6 +84,29 @@ def write_policy(harness: DaemonHarness, action: Any, resource: Any, **more: Any
     path = harness.folder / f"policy-{time.monotonic_ns()}.json"
     path.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     return str(path)
+
+
+def client_of(
+    harness: DaemonHarness, service: str, key: tuple[str, str], token: str | None = None
+) -> Any:
+    """A client of any service."""
+    make: Any = boto3.client
+    return make(
+        service,
+        endpoint_url=harness.endpoint,
+        aws_access_key_id=key[0],
+        aws_secret_access_key=key[1],
+        aws_session_token=token,
+        region_name="us-east-1",
+        config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+def client_with(harness: DaemonHarness, answer: Any) -> Any:
+    """A client of S3 with what STS answered."""
+    made = answer["Credentials"]
+    key = made["AccessKeyId"], made["SecretAccessKey"]
+    return client_of(harness, "s3", key, made["SessionToken"])
 
 
 def code_of(client: Any, call: str = "list_buckets", **arguments: Any) -> str:
@@ -218,6 +242,19 @@ def test_the_aws_command_line(harness: DaemonHarness) -> None:
     assert session["AssumedRoleUser"]["Arn"].endswith("assumed-role/cli/job")
     aws(harness, "s3", "mb", "s3://of-cli", key=key)
     assert "of-cli" in aws(harness, "s3", "ls", key=key)
+    aws(harness, "iam", "attach-role-policy", "--role-name", "cli", "--policy-arn", arn)
+    narrowing = json.loads(Path(write_policy(harness, "s3:List*", "*")).read_text())
+    session = aws(
+        harness,
+        *("sts", "assume-role", "--role-arn", role, "--role-session-name", "narrow"),
+        *("--policy", json.dumps(narrowing)),
+        key=key,
+    )
+    narrow = client_with(harness, session)
+    assert code_of(narrow, "list_objects_v2", Bucket="of-cli") == ""
+    assert code_of(narrow, "put_object", Bucket="of-cli", Key="k") == "AccessDenied"
+    aws(harness, "iam", "delete-access-key", "--user-name", "cli", "--access-key-id", key[0])
+    assert code_of(harness.client(key=key)) == "InvalidAccessKeyId"
 
 
 @pytest.mark.slow
