@@ -39,16 +39,34 @@ _LOST_CODES = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT}
     | {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY}
 )
+# Where the driver is called from.
+_RUN_STATEMENTS = ("metadb.statements", __name__)
 
 
-def meaning(error: sqlite3.Error) -> MetadbError | None:
-    """What SQLite's error means for the engine; None when it is a mistake of our own."""
+def meaning(error: BaseException) -> MetadbError | None:
+    """What an error means for the engine; None when it is the caller's, or a mistake of our own.
+
+    A schema that rots may have SQLite quote a name that is no UTF-8 any more, and the driver then
+    fails to tell.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return PrimaryLost(f"SQLite's own words: {error}") if _is_drivers(error) else None
+    if not isinstance(error, sqlite3.Error):
+        return None
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return MetadataFull("no room to commit")
     if code in _LOST_CODES:
         return PrimaryLost(str(error))
     return None
+
+
+def _is_drivers(error: BaseException) -> bool:
+    """Whether a statement raised it, not the code that asked for one."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "") in _RUN_STATEMENTS
 
 
 class Group:
@@ -125,7 +143,7 @@ class Groups:
         if self._connection.in_transaction:
             self._execute("ROLLBACK TO one")
             self._execute("RELEASE one")
-        elif isinstance(error, sqlite3.Error) and isinstance(meaning(error), MetadataFull):
+        elif isinstance(meaning(error), MetadataFull):
             self._repeat(group)
         else:
             # SQLite itself has rolled back everything, which it does for I/O errors.
@@ -139,11 +157,9 @@ class Groups:
             return
         try:
             self._execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._fail(group, meaning(error) or PrimaryLost(f"a commit failed: {error}"))
-            if self._connection.in_transaction:
-                self._execute("ROLLBACK")
-            self.rolled_back()
+            self._roll_back()
         else:
             group.position = position = self._position()
             self._journal.committed(position)
@@ -154,7 +170,7 @@ class Groups:
             self._execute("BEGIN")
             for sql, parameters, _ in self._journal.group_under_way():
                 self._execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._fail(group, meaning(error) or PrimaryLost(f"a group is gone: {error}"))
 
     def _need_room(self) -> None:
@@ -167,6 +183,15 @@ class Groups:
             self._lose(lost)
             raise lost from error
         raise MetadataFull("no room for the log on the primary's drive")
+
+    def _roll_back(self) -> None:
+        """Whatever SQLite has not rolled back by itself."""
+        try:
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self._lose(PrimaryLost(f"a commit failed, and so did taking it back: {error}"))
+        self.rolled_back()
 
     def _fail(self, group: Group, error: Exception) -> None:
         _log.error("metadata: %d transactions were rolled back: %s", group.count, error)

@@ -23,9 +23,9 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from metadb import wal
+from metadb.errors import PrimaryLost
 from metadb.files import Folder
 from metadb.lanes import Lane
 from metadb.sums import PageSums, damaged_pages
@@ -129,10 +129,13 @@ class Copy:
                 self._database.sync()
 
     def take_log(self, primary_log: int, frames: int) -> None:
-        """Begin the log of a blank copy with the primary's first `frames` frames."""
+        """Begin the log of a blank copy with the primary's first `frames` frames.
+
+        Raises PrimaryLost where those can't be read.
+        """
         size = wal.end_of(frames) if frames else 0
         for offset in range(0, size, PIECE_BYTES):
-            piece = os.pread(primary_log, min(PIECE_BYTES, size - offset), offset)
+            piece = _read_primary(primary_log, min(PIECE_BYTES, size - offset), offset)
             self._log.write([piece], offset)
         self._log.sync()
         self._log_bytes = self._log.size()
@@ -143,8 +146,9 @@ class Copy:
 
         Pages that change meanwhile may come old, new or torn: each such page is also in the log
         of the generation, which this copy applies only when the primary's file is past it.
+        Raises PrimaryLost where they can't be read.
         """
-        piece = os.pread(primary_database, PIECE_BYTES, offset)
+        piece = _read_primary(primary_database, PIECE_BYTES, offset)
         self._database.write([piece], offset)
         self._sums.write_run(offset // wal.PAGE_BYTES + 1, piece)
         self.base_bytes = offset + len(piece)
@@ -154,13 +158,13 @@ class Copy:
         self._database.sync()
         self._sums.sync()
 
-    def verify(self, primary: Path | None, start: int, stop: int) -> list[int]:
+    def verify(self, primary_database: int | None, start: int, stop: int) -> list[int]:
         """Pages in [start, stop) of the database file, or the primary's, that are damaged.
 
         No `apply` and no turn may happen meanwhile, nor may the primary be checkpointed.
         """
         return damaged_pages(
-            primary or self._database.path,
+            self._database.path if primary_database is None else primary_database,
             self.folder.path / SUMS,
             self._log.path,
             frames=self.frames,
@@ -229,3 +233,11 @@ class Copy:
         while self._log_bytes < size:
             self._log.write_synced(bytes(PIECE_BYTES), self._log_bytes)
             self._log_bytes += PIECE_BYTES
+
+
+def _read_primary(descriptor: int, size: int, offset: int) -> bytes:
+    """What the primary's drive answers, whose failure is none of the copy's."""
+    try:
+        return os.pread(descriptor, size, offset)
+    except OSError as error:
+        raise PrimaryLost(f"the primary can't be read: {error}") from error

@@ -102,13 +102,13 @@ def boot_id() -> str:
 
 
 def write_state(folder: Folder, state: State) -> None:
-    """Durably, also on a drive without a block to spare. Blocks."""
+    """Durably, also on a drive without a block to spare, where one is there. Blocks."""
     content = json.dumps({"format": _FORMAT, **asdict(state)}).encode()
     assert len(content) <= _SECTOR_BYTES, content
     try:
         folder.replace(STATE, content)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno != errno.ENOSPC or folder.read(STATE) is None:
             raise
         folder.overwrite(STATE, content)
 

@@ -94,10 +94,9 @@ class SqliteEngine:
         except BaseException as error:
             try:
                 groups.undo(group, error)
-            except sqlite3.Error as undone:
+            except (sqlite3.Error, UnicodeDecodeError) as undone:
                 self._flusher.lose(PrimaryLost(f"a transaction could not be undone: {undone}"))
-            if isinstance(error, sqlite3.Error):
-                self._raise_translated(error)
+            self._raise_translated(error)
             raise
         return result
 
@@ -114,7 +113,7 @@ class SqliteEngine:
             if not self._connection.in_transaction:
                 self._execute("BEGIN")
             return function(self._tx, *args, **kwargs)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self._raise_translated(error)
             raise
 
@@ -198,8 +197,8 @@ class SqliteEngine:
         """
         await self._upkeep.run(task_status)
 
-    def _raise_translated(self, error: sqlite3.Error) -> None:
-        """Raise what the error means for the engine; return when it is a mistake of our own."""
+    def _raise_translated(self, error: BaseException) -> None:
+        """Raise what the error means for the engine; return when it means nothing to it."""
         found = meaning(error)
         if isinstance(found, PrimaryLost):
             found = PrimaryLost(f"{self._primary.path}: {error}")
@@ -245,17 +244,18 @@ async def open_engine(
     upkeep = Upkeep(flusher, places, config=config, state=state, folder_type=folder_type)
     opened = False
     try:
-        # A copy's sums are of no more use to a primary: nobody would keep them right.
-        Folder(primary.path.parent).remove(SUMS)
-        migrations.upgrade(primary.connection)
-        done = run_again(primary.connection, lack.groups)
-        journal.go_on(state.run, primary.index.salts(), flusher.position(), lack, done)
-        _keep_copies(flusher, choice, config, folder_type)
-        await flusher.barrier()
-        await upkeep.write_state(clean=False)
-        small = primary.path.stat().st_size <= _SMALL_BYTES
-        await upkeep.join_missing(config.copies if small else min(2, config.copies))
-        await _disown_others(flusher, places)
+        async with _failures_named(flusher):
+            # A copy's sums are of no more use to a primary: nobody would keep them right.
+            Folder(primary.path.parent).remove(SUMS)
+            migrations.upgrade(primary.connection)
+            done = run_again(primary.connection, lack.groups)
+            journal.go_on(state.run, primary.index.salts(), flusher.position(), lack, done)
+            _keep_copies(flusher, choice, config, folder_type)
+            await flusher.barrier()
+            await upkeep.write_state(clean=False)
+            small = primary.path.stat().st_size <= _SMALL_BYTES
+            await upkeep.join_missing(config.copies if small else min(2, config.copies))
+            await _disown_others(flusher, places)
         opened = True
         async with open_lazy_scan_lane(primary.path) as scan:
             engine = SqliteEngine(primary, flusher, upkeep, scan)
@@ -266,6 +266,22 @@ async def open_engine(
     finally:
         with trio.CancelScope(shield=True):
             await _stop(primary, flusher, upkeep, clean=opened)
+
+
+@asynccontextmanager
+async def _failures_named(flusher: Flusher) -> AsyncIterator[None]:
+    """While opening: what means that the primary failed is raised as that, its drive ejected."""
+    try:
+        yield
+    except (PrimaryLost, *UNUSABLE) as error:
+        lost = PrimaryLost(str(error)) if isinstance(error, OSError) else meaning(error)
+        lost = error if isinstance(error, PrimaryLost) else lost
+        if lost is None:
+            raise
+        if isinstance(lost, PrimaryLost):
+            flusher.lose(lost)
+            await flusher.eject_drive(flusher.primary.drive, lost)
+        raise lost from (None if lost is error else error)
 
 
 async def _open_primary(

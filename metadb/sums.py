@@ -11,6 +11,8 @@ Concurrency: as in `metadb.mirror`.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,30 +64,61 @@ class PageSums:
 
 
 def damaged_pages(
-    database: Path, sums: Path, log: Path, *, frames: int, start: int = 0, stop: int | None = None
+    database: Path | int,
+    sums: Path,
+    log: Path,
+    *,
+    frames: int,
+    start: int = 0,
+    stop: int | None = None,
 ) -> list[int]:
     """Numbers of the pages in [start, stop) (from 0) that aren't what their sums say.
 
+    Those that can't be read are among them. database: the path of one that SQLite doesn't have
+    open, else a descriptor that is closed behind SQLite's own (F2 of `metadb.files`).
     log: of the same generation as the sums, with `frames` frames whose pages are left out.
     Blocks; reads the files. Raises OSError.
     """
     skip = set(_pages_in(log, frames))
+    descriptor = database
+    if isinstance(database, Path):
+        descriptor = os.open(database, os.O_RDONLY | os.O_CLOEXEC)
+    assert isinstance(descriptor, int)
     damaged = []
-    with open(database, "rb", buffering=0) as content_file, open(sums, "rb") as sums_file:
-        size = content_file.seek(0, 2) // wal.PAGE_BYTES
-        stop = size if stop is None else min(size, stop)
-        for first in range(start, stop, _PIECE_PAGES):
-            pages = min(_PIECE_PAGES, stop - first)
-            content_file.seek(first * wal.PAGE_BYTES)
-            sums_file.seek(first * _SUM_BYTES)
-            known = sums_file.read(pages * _SUM_BYTES).ljust(pages * _SUM_BYTES, b"\0")
-            content = content_file.read(pages * wal.PAGE_BYTES)
-            for index, digest in enumerate(_digests(content)):
-                expected = known[index * _SUM_BYTES : (index + 1) * _SUM_BYTES]
-                page = first + index + 1
-                if expected not in (digest, _UNKNOWN) and page not in skip:
-                    damaged.append(page)
+    try:
+        with open(sums, "rb", buffering=0) as sums_file:
+            size = os.fstat(descriptor).st_size // wal.PAGE_BYTES
+            stop = size if stop is None else min(size, stop)
+            for first in range(start, stop, _PIECE_PAGES):
+                pages = min(_PIECE_PAGES, stop - first)
+                known = os.pread(sums_file.fileno(), pages * _SUM_BYTES, first * _SUM_BYTES)
+                known = known.ljust(pages * _SUM_BYTES, b"\0")
+                for index, digest in enumerate(_digests_at(descriptor, first, pages)):
+                    expected = known[index * _SUM_BYTES : (index + 1) * _SUM_BYTES]
+                    page = first + index + 1
+                    if page not in skip and (not digest or expected not in (digest, _UNKNOWN)):
+                        damaged.append(page)
+    finally:
+        if isinstance(database, Path):
+            os.close(descriptor)
     return damaged
+
+
+def _digests_at(descriptor: int, first: int, pages: int) -> list[bytes]:
+    """The sums of the pages from number `first` (from 0); empty for those that can't be read."""
+    try:
+        content = os.pread(descriptor, pages * wal.PAGE_BYTES, first * wal.PAGE_BYTES)
+        return list(_digests(content))
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    if pages == 1:
+        return [b""]
+    half = pages // 2
+    return [
+        *_digests_at(descriptor, first, half),
+        *_digests_at(descriptor, first + half, pages - half),
+    ]
 
 
 def _digests(content: bytes) -> Iterator[bytes]:

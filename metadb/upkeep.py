@@ -35,6 +35,7 @@ from metadb.files import Folder
 from metadb.flusher import Flusher
 from metadb.lanes import Batch
 from metadb.mirror import DATABASE, STATE, Copy, CopyDamaged
+from metadb.primary import Primary
 from metadb.recovery import CopyPlace, State, write_state
 
 P = ParamSpec("P")
@@ -121,7 +122,7 @@ class Upkeep:
             except PrimaryLost as error:
                 self._flusher.lose(error)
                 raise
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
                 # The copies' own errors have ejected them; this one is the primary's.
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
                     return False
@@ -164,16 +165,18 @@ class Upkeep:
     async def write_state(self, *, clean: bool) -> None:
         """Tell the primary's folder and every whole copy's that they are this run's.
 
-        A full drive may keep a clean stop from being noted: the next start then looks at its log.
+        A file system that takes room even to write in place may be too full to note a clean stop:
+        the next start then looks at the log. Raises PrimaryLost.
         """
         state = replace(self._state, clean=clean)
         try:
             await self._in_thread(write_state, self._primary_folder(), state)
         except OSError as error:
             if not clean or error.errno != errno.ENOSPC:
-                raise
+                lost = PrimaryLost(f"the primary's drive does not take its state: {error}")
+                self._flusher.lose(lost)
+                raise lost from error
             _log.warning("the drive is too full to note that the stop was clean")
-            return
         for copy in list(self._flusher.copies):
             if copy.whole:
                 await self._write_copy_state(copy, clean=clean)
@@ -215,21 +218,22 @@ class Upkeep:
             if pages := await self._damaged(copy, None):
                 _log.error("metadata: drive %s: %d damaged pages", copy.drive, len(pages))
                 await self._drop(copy)
-        primary = self._flusher.primary.path
+        primary = self._flusher.primary
         for copy in list(self._flusher.copies):
             if pages := await self._damaged(copy, primary):
-                self._flusher.lose(PrimaryLost(f"{primary}: {len(pages)} damaged pages"))
+                self._flusher.lose(PrimaryLost(f"{primary.path}: {len(pages)} damaged pages"))
 
-    async def _damaged(self, copy: Copy, primary: Path | None) -> list[int]:
+    async def _damaged(self, copy: Copy, primary: Primary | None) -> list[int]:
         """Damaged pages of a whole copy, or of the primary by that copy's sums."""
-        path = primary or copy.folder.path / DATABASE
+        path = copy.folder.path / DATABASE if primary is None else primary.path
+        descriptor = None if primary is None else primary.database_fd
         damaged: list[int] = []
         start = 0
         while copy.whole and copy in self._flusher.copies:
             async with self._shape:
                 try:
                     size = await self._in_thread(_size_pages, path)
-                    part = partial(copy.verify, primary, start, start + _VERIFY_PAGES)
+                    part = partial(copy.verify, descriptor, start, start + _VERIFY_PAGES)
                     damaged += await self._in_thread(part)
                 except OSError as error:
                     if primary is None:
@@ -318,6 +322,12 @@ class Upkeep:
                 await flusher.eject(copy, error)
             else:
                 await flusher.eject_drive(place.drive, error)
+        except PrimaryLost as error:
+            # One sector that can't be read is no reason to give up the only copy there is.
+            if not any(each.whole for each in flusher.copies):
+                raise MetadbError(str(error)) from error
+            flusher.lose(error)
+            raise
         finally:
             if copy is not None and not copy.whole and copy in flusher.copies:
                 flusher.copies.remove(copy)
