@@ -14,11 +14,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from daemon import VERSION
+
+if TYPE_CHECKING:
+    from daemon.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -135,6 +138,7 @@ def serve(
     state: Annotated[str | None, Parameter(group=_OVERRIDES)] = None,
     log_level: Annotated[str | None, Parameter(group=_OVERRIDES)] = None,
     welcome: Annotated[bool | None, Parameter(show_default=False)] = None,
+    accept_missing: Annotated[bool, Parameter(negative="", group=_OVERRIDES)] = False,
 ) -> int:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C.
 
@@ -160,6 +164,8 @@ def serve(
         debug, info, warning or error.
     welcome:
         Print how to reach the store when it is ready; if not given, only on a terminal.
+    accept_missing:
+        Start although missing drives may have gone on alone; what only they hold is given up.
     """
     from daemon.config import ConfigError, load_settings
 
@@ -171,13 +177,17 @@ def serve(
         "mount.path": absolute(mount) if mount else mount,
         "state.folder": absolute(state) if state else state,
         "log.level": log_level,
+        "pool.accept_missing": accept_missing or None,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
     try:
         settings = load_settings(config, os.environ, overrides)
     except ConfigError as error:
         fail(EXIT_USAGE, *error.faults)
+    return _serve(settings, welcome)
 
+
+def _serve(settings: Settings, welcome: bool | None) -> int:
     from daemon.app import StartError, serve_until_stopped
 
     shown = sys.stdout.isatty() if welcome is None else welcome

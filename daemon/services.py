@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -24,6 +25,7 @@ from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.lifecycle import StartError
 from daemon.rejoin import take_drives_back
 from daemon.settings import ProviderSettings, S3Settings, Settings
+from daemon.witness import Witness
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
 from metadb.sqlite import Journal, MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
@@ -95,7 +97,8 @@ async def opened_store(
     process opens, one after the other. Raises StartError, and PrimaryLost (in a group) when the
     primary's drive fails.
     """
-    pool = await _open_pool(settings)
+    witness = Witness(Path(settings.state.folder))
+    pool = await _open_pool(settings, witness)
     try:
         chunks = LocalChunks(pool, _chunk_config(settings), on_event=_log_event)
         async with running(chunks.run), _opened_engine(settings, pool, journal) as engine:
@@ -237,12 +240,24 @@ def tls_context(settings: S3Settings) -> ssl.SSLContext | None:
     return context
 
 
-async def _open_pool(settings: Settings) -> Pool:
+async def _open_pool(settings: Settings, witness: Witness) -> Pool:
+    def open_and_judge() -> Pool:
+        pool = open_drives(settings.pool.drives)
+        seen = witness.seen()
+        try:
+            if not settings.pool.accept_missing:
+                pool.refuse_doubtful(seen)
+        except LabelError:
+            pool.close()
+            raise
+        if seen != pool.standing:
+            witness.note(pool.standing)
+        pool.on_raise = witness.note
+        return pool
+
     try:
         # A drive that hangs must not keep a stop from being heard.
-        return await trio.to_thread.run_sync(
-            open_drives, settings.pool.drives, abandon_on_cancel=True
-        )
+        return await trio.to_thread.run_sync(open_and_judge, abandon_on_cancel=True)
     except LabelError as error:
         raise StartError(str(error)) from error
 

@@ -20,11 +20,13 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
 
     drives: folders, one to a drive; ranges like /data/d{1...4} are written out.
     allow_single_copy: go on writing when a single drive of several is left.
+    accept_missing: start although drives that are missing may have gone on without the others.
     io_deadline_s: a read or write that takes longer fences its drive; flush_deadline_s: a flush.
     """
 
     drives: tuple[Name, ...] = ()
     allow_single_copy: bool = False
+    accept_missing: bool = False
     stripe_bytes: Annotated[int, Meta(ge=64 << 10, le=16 << 20)] = 1 << 20
     segment_bytes: Annotated[int, Meta(ge=16 << 20, le=64 << 30)] = 1 << 30
     io_deadline_s: Seconds = 30.0

@@ -72,6 +72,8 @@ class Drive:
         self.damaged_fragments = 0
         self.on_change: Callable[[Drive, DriveState], None] = lambda drive, before: None
         self.use(config or ChunkConfig())
+        self.belongs: Callable[[Label], bool] = lambda label: True
+        """Whether a label is of this pool's past, as `Pool` knows; called in threads."""
         self._handles: dict[SegmentId, Handle] = {}
         self._handles_lock = threading.Lock()
         self._probing = trio.Lock()
@@ -240,6 +242,8 @@ class Drive:
             raise LabelError("a drive of another store stands here")
         if seen.label.drive != self.id:
             raise LabelError("another drive stands here")
+        if not self.belongs(seen.label):
+            raise LabelError("it went on without the other drives: empty it to take it back")
         if self._refused and seen.attached and not seen.read_only:
             # An ext4 that found an error in itself refuses all writes but doesn't say so (ext4(5)).
             self._refused = self._refuses_writes()

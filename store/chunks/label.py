@@ -3,12 +3,15 @@
     {"checksum": <xxh3-128 of the compact JSON of "label", hex>,
      "label": {"format": 1, "store": ..., "drive": ..., "epoch": 3, "parity": null,
                "created": "2026-01-31T12:00:00Z", "next_segment": 2049,
-               "members": [{"drive": ..., "path": ...}, ...]}}
+               "members": [{"drive": ..., "path": ..., "epoch": 3}, ...],
+               "lineage": [<16 hex digits>, ...]}}
 
 store, drive: 32 hex digits. epoch: raised on all drives that remain whenever one is given up,
 so the highest tells who is current. parity: m as chosen at `init`, null for the default by
 drive count. next_segment: no segment with this id or a higher one was ever made.
-members: all drives of the pool in order, each with the path it was last seen at.
+members: all drives of the pool in order, each with the path it was last seen at and the epoch that
+it was last told of. lineage: a random token for each of the last epochs, this one's last
+(`store.chunks.lineage`); labels of older versions have neither.
 
 A label is replaced whole: temporary file, fsync, rename, fsync of the directory.
 Blocking; run it before the loop starts or in threads. Safe for distinct directories.
@@ -41,10 +44,11 @@ _MAX_LABEL_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A drive of the pool: its id and the path it was last seen at."""
+    """A drive of the pool: its id, the path it was last seen at, the epoch it was told of."""
 
     drive: DriveId
     path: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,7 @@ class Label:
     created: str
     next_segment: int
     members: tuple[Member, ...]
+    lineage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +144,7 @@ def format_drives(paths: Sequence[str | os.PathLike[str]], parity: int | None = 
     _refuse_unfit(resolved)
     store = secrets.token_hex(16)
     members = tuple(
-        Member(drive=DriveId(secrets.token_hex(16)), path=str(path)) for path in resolved
+        Member(drive=DriveId(secrets.token_hex(16)), path=str(path), epoch=1) for path in resolved
     )
     label = Label(
         store=store,
@@ -149,6 +154,7 @@ def format_drives(paths: Sequence[str | os.PathLike[str]], parity: int | None = 
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         next_segment=1,
         members=members,
+        lineage=(secrets.token_hex(8),),
     )
     # Labels come last, so a crash half-way leaves folders that can be formatted again.
     for path in resolved:

@@ -8,7 +8,9 @@ Invariants:
   P3 ids of segments are taken from blocks that the labels of all writable drives were durably
      told of first, so no id is given out twice, whichever m drives are lost;
   P4 a drive that is behind the pool's epoch gets it from `rejoin` alone, whatever a probe that
-     began earlier made of `stale` in between.
+     began earlier made of `stale` in between;
+  P5 drives that went on without each other are never used together (`store.chunks.lineage`); what
+     keeps the witness has been told of an epoch before `raise_epoch` returns.
 Concurrency: `open_drives` blocks and runs before the loop or in a thread; the rest on the loop.
 """
 
@@ -32,6 +34,17 @@ from store.chunks.drive_io import DriveIO, Probe
 from store.chunks.errors import BelowWriteQuorum, DriveBusy, LabelError
 from store.chunks.geometry import default_parity
 from store.chunks.label import Label, Member, prepare_folder, put_label
+from store.chunks.lineage import (
+    Lineage,
+    Standing,
+    follows,
+    lineage_of,
+    new_token,
+    raised,
+    refuse_doubtful,
+    refuse_forks,
+    standing_of,
+)
 from store.chunks.threads import Hung, fan_out, in_thread
 from store.chunks.types import DriveId, DriveState, SegmentId
 
@@ -50,7 +63,19 @@ class Pool:
         self.by_id = {drive.id: drive for drive in drives}
         self._label = label
         self._choose_parity()
-        self._members = [Member(drive=each.id, path=str(each.io.path)) for each in drives]
+        told = {member.drive: member.epoch for member in label.members}
+        self._members = [
+            Member(
+                drive=each.id, path=str(each.io.path), epoch=max(each.epoch, told.get(each.id, 0))
+            )
+            for each in drives
+        ]
+        self._line = lineage_of(label)
+        self._coming = new_token()
+        self.on_raise: Callable[[Standing], None] = lambda standing: None
+        """Told of each new epoch, in a thread."""
+        for drive in drives:
+            drive.belongs = self._belongs
         self._config = ChunkConfig()
         self._write_lock = trio.Lock()
         self._next_segment = label.next_segment
@@ -79,12 +104,27 @@ class Pool:
         async with self._write_lock:
             taken = max(self._next_segment, above + 1)
             if taken >= self._end_of_ids:
-                await self._write_labels(self.epoch, taken + _ID_BLOCK)
+                await self._write_labels(self._line, taken + _ID_BLOCK)
                 self._end_of_ids = taken + _ID_BLOCK
             self._next_segment = taken + 1
             return SegmentId(taken)
 
     # -- epochs ------------------------------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """Where the pool stands, for the witness."""
+        return standing_of(self.store, self._line)
+
+    def refuse_doubtful(self, seen: Standing | None) -> None:
+        """Before it is used without all drives: raise LabelError if others may have gone on."""
+        labels = {drive.id: drive.label for drive in self.drives if drive.label is not None}
+        here = {each: label for each, label in labels.items() if label.epoch == self.epoch}
+        missing = [str(drive.io.path) for drive in self.drives if drive.label is None]
+        refuse_doubtful(here, missing, self.standing, seen)
+
+    def _belongs(self, label: Label) -> bool:
+        return follows(self._line, label)
 
     async def raise_epoch(self, leave_out: DriveId | None = None) -> int:
         """Tell all drives that remain that others were given up; the new epoch.
@@ -93,12 +133,21 @@ class Pool:
         `leave_out`, whatever its state. Raises BelowWriteQuorum when no drive remains to be told.
         """
         async with self._write_lock:
-            raised = self.epoch + 1
-            await self._write_labels(raised, self._end_of_ids, leave_out)
-            self.epoch = raised
+            line = raised(self._line, self._coming)
+            await self._write_labels(line, self._end_of_ids, leave_out)
+            self._line, self._coming = line, new_token()
+            self.epoch = line[0]
             for drive in self.drives:
-                drive.stale = drive.label is not None and drive.epoch < raised
-            return raised
+                drive.stale = drive.label is not None and drive.epoch < self.epoch
+            await self._tell_witness()
+            return self.epoch
+
+    async def _tell_witness(self) -> None:
+        try:
+            tell = partial(self.on_raise, self.standing)
+            await in_thread(tell, self._config.io_deadline_s)
+        except TimeoutError:
+            log.error("the state folder hangs: it doesn't know of epoch %s", self.epoch)
 
     async def rejoin(self, drive: Drive) -> None:
         """Give a stale drive the pool's epoch: it may take new segments again.
@@ -107,7 +156,9 @@ class Pool:
         Raises LabelError when the drive can't be written.
         """
         async with self._write_lock:
-            label = self._label_of(drive.id, self.epoch, self._end_of_ids)
+            # The others come first, so that none of them takes it for lost that it is in the pool.
+            await self._write_labels(self._line, self._end_of_ids, joining=drive.id)
+            label = self._label_of(drive.id, self._line, self._end_of_ids)
             (result,) = await fan_out(
                 [partial(drive.io.write_label, label)], self._config.io_deadline_s
             )
@@ -129,7 +180,7 @@ class Pool:
         await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
         place = next(i for i, each in enumerate(self._members) if each.drive == missing)
         drive = DriveId(secrets.token_hex(16))
-        self._members[place] = Member(drive=drive, path=str(path))
+        self._members[place] = Member(drive=drive, path=str(path), epoch=self.epoch + 1)
         await self.raise_epoch(leave_out=missing)
         found = await self._format(drive, path, type(gone.io))
         gone.retire()
@@ -147,7 +198,7 @@ class Pool:
         await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
         drive = DriveId(secrets.token_hex(16))
         before = self._members
-        self._members = [*before, Member(drive=drive, path=str(path))]
+        self._members = [*before, Member(drive=drive, path=str(path), epoch=self.epoch + 1)]
         try:
             await self.raise_epoch()
             found = await self._format(drive, path, type(self.drives[0].io))
@@ -183,7 +234,7 @@ class Pool:
         self, drive: DriveId, path: Path, io_type: Callable[[Path], DriveIO]
     ) -> Drive:
         """A drive of the pool made of a prepared folder."""
-        label = self._label_of(drive, self.epoch, self._end_of_ids)
+        label = self._label_of(drive, self._line, self._end_of_ids)
         io = io_type(path)
 
         def make() -> Probe:
@@ -193,11 +244,16 @@ class Pool:
 
         seen = await in_thread(make, self._config.io_deadline_s)
         found = Drive(drive, io, label, config=self._config)
+        found.belongs = self._belongs
         found.settle(seen, self.epoch)
         return found
 
     async def _write_labels(
-        self, epoch: int, end_of_ids: int, leave_out: DriveId | None = None
+        self,
+        line: Lineage,
+        end_of_ids: int,
+        leave_out: DriveId | None = None,
+        joining: DriveId | None = None,
     ) -> None:
         """Write these figures to all drives in use, durably; at least one must take them."""
         drives = [
@@ -207,7 +263,12 @@ class Pool:
             and drive.epoch == self.epoch
             and drive.id != leave_out
         ]
-        labels = [self._label_of(drive.id, epoch, end_of_ids) for drive in drives]
+        told_now = {drive.id for drive in drives} | {joining}
+        self._members = [
+            replace(each, epoch=line[0]) if each.drive in told_now else each
+            for each in self._members
+        ]
+        labels = [self._label_of(drive.id, line, end_of_ids) for drive in drives]
         results = await fan_out(
             [
                 partial(drive.io.write_label, label)
@@ -227,13 +288,15 @@ class Pool:
         if not told:
             raise BelowWriteQuorum(0, 1)
 
-    def _label_of(self, drive: DriveId, epoch: int, end_of_ids: int) -> Label:
+    def _label_of(self, drive: DriveId, line: Lineage, end_of_ids: int) -> Label:
+        epoch, tokens = line
         return replace(
             self._label,
             drive=drive,
             epoch=epoch,
             next_segment=end_of_ids,
             members=tuple(self._members),
+            lineage=tokens,
         )
 
 
@@ -250,7 +313,7 @@ def open_drives(
     found where its labels say, and what stands at `paths` and is not of the pool any more, or not
     yet, is passed over.
     Raises LabelError: no label at all, labels of several stores, a drive twice, one in use by
-    another daemon, too many missing.
+    another daemon, too many missing, drives that went on without each other.
     """
     ios = [io(Path(os.path.abspath(path))) for path in paths]
     found: list[tuple[DriveIO, Label]] = []
@@ -336,6 +399,7 @@ def _agree(found: list[tuple[DriveIO, Label]], ios: list[DriveIO]) -> Label:
             found.remove((io, label))
             io.detach()
             ios.remove(io)
+    refuse_forks(newest, {io.path: label for io, label in found})
     return replace(newest, next_segment=end_of_ids)
 
 
