@@ -30,7 +30,10 @@ def write(runs: Sequence[Run]) -> list[str]:
 
 
 def _counts(runs: Sequence[Run]) -> str:
-    told = ", ".join(f"{run.scheme} {run.date} at {run.ours}" for run in runs)
+    told = textwrap.fill(
+        f"Run: {', '.join(f'{run.scheme} {run.date} at {run.ours}' for run in runs)}.",
+        LINE_CHARACTERS_MAX,
+    )
     lines = [
         "| file | cases | " + " | ".join(run.scheme for run in runs) + " |",
         "|---|---:|" + "---:|" * len(runs),
@@ -39,7 +42,7 @@ def _counts(runs: Sequence[Run]) -> str:
         cases = {case.case for run in runs for case in run.cases if case.case.startswith(file)}
         cells = [_passed(run, file) for run in runs]
         lines.append(f"| {file}.py | {len(cases)} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"Run: {told}."]) + "\n"
+    return "\n".join([*lines, "", told]) + "\n"
 
 
 def _passed(run: Run, file: str) -> str:
