@@ -1,12 +1,12 @@
 """A pytest plugin that has test_sts.py speak of accounts and clients as AWS does.
 
 Ceph's ARNs of users and roles have no account (`arn:aws:iam:::role/R`), sessions are IAM's there
-and not STS's, and a provider that is registered without any client's id believes tokens for whomever.
-AWS has none of that, and neither have we. What a case wants to know behind it is seen with this
-plugin: on the way to the server the account's number is put into such ARNs, and the client's id
-where a provider is registered; on the way back the number is taken from a new role's ARN. A
-provider that an earlier case left is removed before the next one registers it. Nothing else is
-changed.
+and not STS's, and a provider that is registered without a client's id believes tokens for
+whomever. AWS has none of that, and neither have we. What a case wants to know behind it is seen
+with this plugin: on the way to the server the account's number is put into such ARNs, and the
+client's id where a provider is registered; on the way back the number is taken from a new role's
+ARN. A provider that an earlier case left is removed before the next one registers it. Nothing
+else is changed.
 
 Environment: CONFORMANCE_ACCOUNT is the number, CONFORMANCE_CLIENT the client's id. Runs in the
 suite's interpreter, so it imports nothing of ours.
