@@ -136,7 +136,7 @@ class Surveyor:
         members = self._chunks.members
         if segment.id in self.given_up:
             return
-        if not members.takes_no_more(segment.id):
+        if not members.takes_no_more(segment.id) and not self._lacks_files(segment, stored):
             # Opened since the drive is back, or one of a drive that is to be drained.
             self.looked(segment.id)
             return
@@ -176,6 +176,17 @@ class Surveyor:
     def _is_drained(self, segment: Segment, shard: int) -> bool:
         drive = self._chunks.pool.by_id.get(segment.members[shard])
         return drive is not None and drive.draining
+
+    def _lacks_files(self, segment: Segment, stored: Stored) -> bool:
+        """Whether a segment that is appended to lost a member's file; it is sealed then."""
+        gone = [
+            shard
+            for shard, drive in enumerate(segment.members)
+            if drive in stored and segment.id not in stored[drive]
+        ]
+        for shard in gone:
+            self._chunks.members.lose(segment.id, shard)
+        return bool(gone)
 
     def _judge_shard(
         self,

@@ -106,6 +106,13 @@ class Members:
         """The shards of a run that may not be on their drives, as a mask."""
         return run.missing | self._placement.lacking(segment_of(run.id))
 
+    def lose(self, segment: SegmentId, shard: int) -> None:
+        """A member of a segment that is appended to has lost its file: nothing more goes there."""
+        found = self._placement.open.get(segment)
+        if found is not None:
+            found.lose(shard)
+            self._placement.on_sealed(found)
+
     async def stored(self, drive: Drive) -> dict[SegmentId, StoredMember] | None:
         """All member files on a drive; None when it can't tell."""
 

@@ -346,3 +346,20 @@ async def test_draining_outlives_a_restart(tmp_path: Path) -> None:
         await bench.heal()
         assert not bench.chunks.holds_members(bench.chunks.pool.drives[2])
         await bench.check()
+
+
+async def test_a_member_file_that_goes_while_it_is_appended_to_is_written_anew(
+    tmp_path: Path,
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        (run,) = await bench.put(1, 3 * MIB)
+        gone = bench.rig.members(run)[1]
+        gone.unlink()
+        await bench.heal()
+        assert gone.exists()
+        await bench.put(2, 3 * MIB)  # elsewhere, or not on that member
+        await bench.heal()
+        await bench.check()
+        all_whole(bench)
+        contents = bench.contents
+    await without(tmp_path, contents, 4, 0, 2)
