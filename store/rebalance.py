@@ -221,8 +221,8 @@ class Rebalancer:
         left = max(0, self._left_bytes - (done - self._begun_bytes)) if episode else 0
         speed = 0.0 if episode is None else episode.bytes_per_s()
         return RebalanceReport(
-            state=self._activity,
-            cause=self._cause,
+            state="paused" if self._kept.paused else self._activity,
+            cause="" if self._kept.paused else self._cause,
             want=self._kept.want,
             old_segments=len(self._old()),
             bytes_left=left,
