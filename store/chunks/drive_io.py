@@ -110,6 +110,7 @@ class DriveIO:
         self._folder: Handle | None = None
         self._segments: Handle | None = None
         self._lock: Handle | None = None
+        self._closed = False
         self._nowait_flags = os.RWF_NOWAIT
 
     # -- the drive itself --------------------------------------------------------------
@@ -127,11 +128,20 @@ class DriveIO:
         self.detach()
         self._lock = self._take_lock(folder)
         self._folder, self._segments = folder, segments
+        if self._closed:
+            # A thread that hung until after the end: the lock may be somebody else's to take.
+            self.detach()
+            raise OSError(errno.ENODEV, "the drive is not in use any more", str(self.path))
         return label
 
     def detach(self) -> None:
         """Let go of the handles, so that the drive can be unmounted."""
         self._folder = self._segments = self._lock = None
+
+    def close(self) -> None:
+        """Let go for good: whoever is about to attach in a thread will not."""
+        self._closed = True
+        self.detach()
 
     def probe(self) -> Probe:
         """Look at what stands at the path now."""

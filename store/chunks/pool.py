@@ -91,7 +91,7 @@ class Pool:
         """Let go of all drives and their locks."""
         for drive in self.drives:
             drive.forget_handles()
-            drive.io.detach()
+            drive.io.close()
 
     def sharing(self) -> Counter[int]:
         """How many drives stand on each file system, by its device number."""

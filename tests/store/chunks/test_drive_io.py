@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from store.chunks.drive_io import DriveIO
 from store.chunks.label import format_drives
 from store.chunks.types import SegmentId
@@ -22,4 +24,15 @@ def test_foreign_files_among_the_members_are_passed_over(tmp_path: Path) -> None
         (segments / "07" / name).touch()
     assert io.list_folders() == ["07"]
     assert [member.segment for member in io.list_segments("07")] == [0x107]
+    io.detach()
+
+
+def test_a_drive_that_was_let_go_is_not_attached_by_a_thread_that_hung(tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    format_drives([drive])
+    late, io = DriveIO(drive), DriveIO(drive)
+    late.close()
+    with pytest.raises(OSError, match="not in use any more"):
+        late.attach()
+    assert io.attach() is not None, "nobody holds its lock"
     io.detach()
