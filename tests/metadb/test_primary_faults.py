@@ -163,3 +163,17 @@ async def test_the_last_copy_there_is_goes_on_with_a_sector_that_can_not_be_read
     with pytest.raises(NoUsableCopy):
         async with pool.open(pool.without("d0")):
             pass
+
+
+async def test_the_log_outlives_a_primary_that_was_lost_before_its_first_checkpoint(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path, 1)
+    async with pool.open(create=True) as engine:
+        engine.transact(put, "a")
+    async with pool.open() as engine:
+        engine.transact(put, "b")
+        await engine.barrier()
+        engine._flusher.lose(PrimaryLost("injected"))
+    async with pool.open() as engine:
+        assert engine.read(get, "b") == "x"
