@@ -26,7 +26,7 @@ from daemon.lifecycle import StartError
 from daemon.rejoin import take_drives_back
 from daemon.settings import ProviderSettings, S3Settings, Settings
 from daemon.witness import Witness
-from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew
+from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew, UpgradeFailed
 from metadb.sqlite import Journal, MetadbConfig, SqliteEngine, open_engine
 from s3api import http1
 from s3api.app import S3App
@@ -292,7 +292,7 @@ async def _opened_engine(
                 await pool.raise_epoch()
             serving = True
             yield engine
-    except (NoUsableCopy, SchemaTooNew, MetadataFull, ChunkError) as error:
+    except (NoUsableCopy, SchemaTooNew, UpgradeFailed, MetadataFull, ChunkError) as error:
         if serving:
             raise StartError(f"stopped, but not all was flushed at the end: {error}") from error
         raise StartError(f"the metadata can't be opened: {error}") from error

@@ -4,6 +4,7 @@ MetadbError
 |- NoUsableCopy     no copy of the database can be opened at start
 |- PrimaryLost      the primary's drive failed: the daemon must start again on a copy
 |- SchemaTooNew     the file was written by a newer version
+|- UpgradeFailed    it was written by an older one, and could not be brought up to date
 |- MetadataFull     the drives that hold the metadata are full (SQLITE_FULL, ENOSPC)
 """
 
@@ -24,6 +25,10 @@ class PrimaryLost(MetadbError):
 
 class SchemaTooNew(MetadbError):
     """The database was written by a newer version of twofold."""
+
+
+class UpgradeFailed(MetadbError):
+    """The schema could not be brought up to date. All is as the older version left it."""
 
 
 class MetadataFull(MetadbError):

@@ -27,7 +27,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import trio
 from sqlalchemy import Select
 
-from metadb import migrations
+from metadb import migrations, upgrade
 from metadb.errors import MetadbError, NoUsableCopy, PrimaryLost
 from metadb.files import Folder
 from metadb.flusher import Flusher
@@ -226,7 +226,7 @@ async def open_engine(
     create: make the metadata anew where no place holds any; otherwise it is opened.
     journal: of the engine that was open in this process before, if there was one, whose primary
     may be lost: what the copy lacks that was answered is done again.
-    Raises NoUsableCopy, SchemaTooNew.
+    Raises NoUsableCopy, SchemaTooNew, UpgradeFailed, PrimaryLost.
     """
     boot = boot_id()
     journal = journal or Journal()
@@ -297,11 +297,18 @@ async def _open_primary(
         place = await trio.to_thread.run_sync(_prepare, places[0])
         return _open_at(place, config), None
     wrong: list[str] = []
+    await trio.to_thread.run_sync(upgrade.finish, places)
     while True:
         find = partial(choose, places, boot=boot, check_bytes=config.check_bytes, wrong=wrong)
         choice = await trio.to_thread.run_sync(find)
         place = choice.primary.place
         try:
+            if await trio.to_thread.run_sync(upgrade.is_due, choice.primary):
+                # A stop needn't wait for it: a process that ends here is a crash, as any other.
+                await trio.to_thread.run_sync(
+                    upgrade.upgrade, choice.primary, abandon_on_cancel=True
+                )
+                continue
             return _open_at(place, config), choice
         except UNUSABLE as error:
             wrong.append(f"{place.path}: {error}")
