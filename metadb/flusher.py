@@ -210,7 +210,9 @@ class Flusher:
             if stop == target:
                 break
         self.flushed = target
-        self._durable = self._base + target
+        # A copy that was added while the last piece went over has yet to be given it.
+        held = [c.frames if c.generation == self.generation else 0 for c in self.copies]
+        self._durable = self._base + min([target, *held])
         self.journal.flushed(self._durable)
         if self._turn is not None and all(c.generation == self.generation for c in self.copies):
             self._turn = None

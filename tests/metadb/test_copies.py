@@ -266,6 +266,34 @@ async def test_copy_that_missed_a_flush_while_it_began_is_whole_only_with_it(
     assert sqlite_rows(after.path("d1")) == {"meanwhile"}
 
 
+async def test_copy_that_is_added_while_a_flush_ends_is_whole_only_with_that_flush(
+    tmp_path: Path,
+) -> None:
+    pool, faults = Pool(tmp_path / "a", 2), Faults()
+    async with pool.open(
+        create=True, config=replace(CONFIG, copies=1), folder_type=faults.folder_type()
+    ) as engine:
+        flusher = engine._upkeep._flusher
+        flush_piece = flusher._flush_piece
+
+        async def flush_and_let_join(start: int, stop: int, *, last: bool) -> None:
+            """Between the moment that says who is given the piece, and the end of the flush."""
+            await flush_piece(start, stop, last=last)
+            if not flusher.copies:
+                with trio.fail_after(5):
+                    while not flusher.copies:  # noqa: ASYNC110
+                        await trio.sleep(0.001)
+
+        flusher._flush_piece = flush_and_let_join  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commit, engine, "in the flush")
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(engine._upkeep.join_missing, 2)
+        assert engine.copy_drives == ("d1",)
+        after = pool.crashed(tmp_path / "b")
+    assert sqlite_rows(after.path("d1")) == {"in the flush"}
+
+
 @pytest.mark.parametrize("name", [DATABASE, LOG, STATE])
 async def test_primary_without_one_of_its_files_is_passed_over(tmp_path: Path, name: str) -> None:
     pool = Pool(tmp_path / "a", 2)
