@@ -268,10 +268,11 @@ def mount(
 
 @app.command
 def umount(
-    directory: str,
+    directory: str = "",
     /,
     *,
     lazy: Annotated[bool, Parameter(name=["--lazy", "-l"], negative="")] = False,
+    dead: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Unmount what mount -t fuse.twofold or twofold mount has mounted. Takes root.
 
@@ -281,9 +282,16 @@ def umount(
         Where it is mounted.
     lazy:
         Take it away now, although it is in use; who has files open there keeps them.
+    dead:
+        Instead of one directory: all mounts whose daemon is gone.
     """
-    from daemon.mounter import unmount_store
+    from daemon.mounter import unmount_dead, unmount_store
 
+    if dead == bool(directory):
+        fail(EXIT_USAGE, "say which directory to unmount, or --dead")
+    if dead:
+        _change_mounts(unmount_dead)
+        return
     _change_mounts(partial(unmount_store, directory, lazily=lazy, by_umount=False))
 
 

@@ -115,6 +115,23 @@ def unmount_store(directory: str, *, lazily: bool, by_umount: bool) -> None:
             _tell_libmount("umount", path)
 
 
+def unmount_dead() -> None:
+    """Take away every mount whose daemon is gone: nobody can do anything with them any more.
+
+    What a daemon leaves that was killed, or that may not unmount. Raises MountError where another
+    mount is under way for too long.
+    """
+    with _turn():
+        for mounted in reversed(table.mounts()):
+            if mounted.type != table.TYPE:
+                continue
+            with contextlib.suppress(MountError):  # A daemon that is late isn't gone.
+                if _is_dead(mounted):
+                    _unmount(mounted.path, lazily=True)
+                    _tell_libmount("umount", mounted.path)
+        _tidy()
+
+
 def _tell_libmount(command: str, *arguments: str) -> None:
     """Have libmount note what was done. Best effort: only umount(8) looks there.
 

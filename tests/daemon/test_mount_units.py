@@ -40,6 +40,21 @@ def test_systemd_accepts_the_units() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+def test_systemd_accepts_the_sandbox(tmp_path: Path) -> None:
+    shutil.copy(UNITS / "twofold.service", tmp_path)
+    (tmp_path / "twofold.service.d").mkdir()
+    shutil.copy(UNITS / "sandbox.conf", tmp_path / "twofold.service.d")
+    result = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "twofold.service")],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_the_units_are_about_the_same_place() -> None:
     assert setting(MOUNT, "Where") == setting(AUTOMOUNT, "Where") == "/mnt/twofold"
     assert setting(MOUNT, "What") == str(CONFIG_FILE)

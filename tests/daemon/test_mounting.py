@@ -705,6 +705,20 @@ def test_twofold_mounts_and_unmounts(mounts: Mounts) -> None:
     assert harness.run("mount", config, str(path), "-o", "bogus").returncode == 2
 
 
+def test_twofold_unmounts_what_is_dead_and_nothing_else(
+    mounts: Mounts, own: Mounts, tmp_path: Path
+) -> None:
+    living, dead = mounts.made(), [own.made(), own.made("subdir=box,ro")]
+    own.harness.kill()
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+        os.statvfs(dead[0])
+    assert mounts.harness.run("umount", "--dead").returncode == 0
+    assert own.seen() == []
+    assert os.listdir(living) == ["box"]
+    for wrong in ([], ["--dead", str(living)]):
+        assert mounts.harness.run("umount", *wrong).returncode == 2
+
+
 def test_twofold_mount_says_when_no_daemon_runs(tmp_path: Path, harness: DaemonHarness) -> None:
     config = tmp_path / "twofold.toml"
     config.write_text(f'state.folder = "{tmp_path}"\n')
