@@ -148,7 +148,7 @@ def rebalance(
     cancel:
         Give up what was ordered. What was done stays as it is.
     pause:
-        Do nothing of the kind, drains included, until the next order.
+        Move and rewrite nothing until the next order, for a drain neither.
     config:
         The daemon's configuration file, which tells where to ask.
     socket:

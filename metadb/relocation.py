@@ -36,8 +36,15 @@ _PAGE = Statement(
     "start",
     "limit",
 )
+_ANY = Statement(
+    select(run.c.id)
+    .where(run.c.id > bindparam("after"), run.c.id < bindparam("past"))
+    .limit(literal_column("1")),
+    "after",
+    "past",
+)
 _AMOUNT = Statement(
-    select(func.count(), func.coalesce(func.sum(run.c.size), literal_column("0"))).where(
+    select(func.coalesce(func.sum(run.c.size), literal_column("0"))).where(
         run.c.id > bindparam("after"), run.c.id < bindparam("past")
     ),
     "after",
@@ -63,11 +70,16 @@ def holdings(tx: Tx, inode: int, start: int, limit: int) -> list[Holding]:
     return [Holding._make(row) for row in tx.all(_PAGE, inode, start, limit)]
 
 
-def amount_between(tx: Tx, after: int, past: int) -> tuple[int, int]:
-    """How many runs there are with after < id < past, and their bytes."""
+def any_between(tx: Tx, after: int, past: int) -> bool:
+    """Whether there is a run with after < id < past."""
+    return tx.one(_ANY, after, past) is not None
+
+
+def bytes_between(tx: Tx, after: int, past: int) -> int:
+    """The bytes of all runs with after < id < past."""
     row = tx.one(_AMOUNT, after, past)
     assert row is not None
-    return row[0], row[1]
+    return int(row[0])
 
 
 def switch(tx: Tx, held: Holding, extents: Sequence[tuple[int, int, int, int]]) -> bool:

@@ -282,9 +282,14 @@ class Draft:
                 self._state.unsynced.extend(log.runs)
 
     async def name_logs(self) -> None:
-        """Have rows name what is in logs. Raises NoSpace, Unavailable."""
-        if self._logs:
-            await self._make_readable()
+        """Have rows name what is in logs (D3). Raises NoSpace, Unavailable."""
+        await _take(self._turn)
+        try:
+            if any(log.anchor is None for log in self._logs):
+                await self._finish_logs()
+                self._hold()
+        finally:
+            self._turn.release()
 
     def relocated(self, inodes: Collection[InodeId]) -> None:
         """Anchors among these inodes name other runs now, with the same bytes."""

@@ -53,7 +53,7 @@ async def plan_drain(engine: Engine, chunks: LocalChunks, drive: Drive) -> Drain
     for segment in chunks.members.segments():
         if drive.id not in segment.members:
             continue
-        payload = engine.read(relocation.amount_between, *runs_of(segment.id))[1]
+        payload = engine.read(relocation.bytes_between, *runs_of(segment.id))
         share = payload * full_record_size(segment) // segment.stripe_size
         lost_before = max(lost_before, segment.m)
         if free := there.difference(segment.members):

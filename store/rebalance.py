@@ -31,7 +31,7 @@ from store import reclaim
 from store.chunks.errors import ChunkError
 from store.chunks.events import ChunkEvent, DriveChanged
 from store.chunks.local import LocalChunks
-from store.chunks.types import DriveState, Segment
+from store.chunks.types import DriveState, Segment, SegmentId
 from store.errors import StoreError
 from store.evening import Move, Shelf, plan, spread
 from store.heal import Healer
@@ -52,6 +52,7 @@ _AGAIN_AFTER_S = 5.0
 _SOON_S = 1.0
 _STUCK_S = 30.0
 _MOVES_AT_ONCE = 16
+_SEGMENTS_AT_ONCE = 100
 _ROOM_SHIFT = 7
 """A rewrite leaves 1/2**7 of all room to those who write."""
 _THERE = (DriveState.ONLINE, DriveState.FULL)
@@ -156,6 +157,7 @@ class Rebalancer:
         self._cause = ""
         self._left_bytes = 0
         self._begun_bytes = 0
+        self._logs_named: set[SegmentId] = set()
         self._spread_points = 0.0
         self._episode: _Episode | None = None
         self._changed = trio.Event()
@@ -298,13 +300,12 @@ class Rebalancer:
             return self._wait("heal comes first", _SOON_S)
         if drained := self._drained():
             return await self._leave(drained)
+        old = await self._held(self._old())
         if self._kept.want == "geometry":
-            old = [s for s in self._old() if self._members.takes_no_more(s.id)]
-            k, m = self._chunks.geometry()
-            left_bytes = await self._named_bytes(old)
-            if left_bytes:
+            if old:
+                k, m = self._chunks.geometry()
                 cause = f"segments are rewritten as {k} data + {m} parity"
-                return await self._rewrite(old, left_bytes, cause, (DriveState.ONLINE,))
+                return await self._rewrite(old, cause, (DriveState.ONLINE,))
             self._kept.want = ""
             self._keep()
             return 0.0
@@ -321,43 +322,59 @@ class Rebalancer:
 
     async def _leave(self, drained: list[Segment]) -> float:
         """Rewrite what heal can't move off drives that are drained."""
-        await reclaim.drop_empty(self._state, [segment.id for segment in drained])
-        members = self._members
-        stuck = [s for s in drained if members.choose_drive(s, (), 0) is None]
-        ready = [segment for segment in stuck if members.takes_no_more(segment.id)]
+        held = await self._held(drained)
+        stuck = [s for s in held if self._members.choose_drive(s, (), 0) is None]
         paths = ", ".join(str(d.io.path) for d in self._chunks.pool.drives if d.draining)
-        if left_bytes := await self._named_bytes(ready):
-            return await self._rewrite(ready, left_bytes, f"{paths} is drained", _THERE)
-        if len(stuck) < len(drained):
+        if stuck:
+            return await self._rewrite(stuck, f"{paths} is drained", _THERE)
+        if held:
             return self._wait(f"heal moves what {paths} holds", _SOON_S)
-        if any(members.is_open(segment.id) for segment in stuck):
-            await self._state.name_logs()
+        await self._name_logs(drained)
         # Whoever wrote there lately may be about to name it; who began to read there may go on.
         return self._wait(f"the last writers and readers of {paths} are waited for", _SOON_S)
 
+    async def _held(self, segments: Collection[Segment]) -> list[Segment]:
+        """Those with a run. The others are removed, where they take nothing more."""
+        held: list[Segment] = []
+        empty: list[SegmentId] = []
+        for segment in segments:
+            if not self._members.takes_no_more(segment.id):
+                continue
+            if self._engine.read(relocation.any_between, *runs_of(segment.id)):
+                held.append(segment)
+            elif self._members.is_settled(segment.id):
+                empty.append(segment.id)
+            if len(held) % _SEGMENTS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        if empty:
+            await self._name_logs(segments)
+            await reclaim.drop_empty(self._state, empty)
+        return held
+
+    async def _name_logs(self, segments: Collection[Segment]) -> None:
+        """Once for each of them: what open files have in it is named, and so not overlooked."""
+        numbers = {s.id for s in segments if self._members.takes_no_more(s.id)}
+        if numbers - self._logs_named:
+            await self._state.name_logs()
+            self._logs_named |= numbers
+
     async def _named_bytes(self, segments: Collection[Segment]) -> int:
-        """Bytes of the runs in these segments that can be read, as far as is known."""
         size = 0
         for segment in segments:
-            size += self._engine.read(relocation.amount_between, *runs_of(segment.id))[1]
+            size += self._engine.read(relocation.bytes_between, *runs_of(segment.id))
             await trio.lowlevel.checkpoint()
         return size
 
     async def _rewrite(
-        self,
-        segments: Collection[Segment],
-        left_bytes: int,
-        cause: str,
-        fit: Collection[DriveState],
+        self, segments: Collection[Segment], cause: str, fit: Collection[DriveState]
     ) -> float:
         for drive in self._chunks.pool.drives:
             if not drive.draining and drive.state not in fit:
                 return self._wait(f"{drive.io.path} is {drive.state.value}", _AGAIN_AFTER_S)
-        episode = self._begin("rewriting", cause, left_bytes)
+        await self._name_logs(segments)
+        episode = self._begin("rewriting", cause, await self._named_bytes(segments))
         before = episode.done_bytes()
-        numbers = {segment.id for segment in segments}
-        await self._rewriter.pass_over(numbers)
-        await reclaim.drop_empty(self._state, numbers)
+        await self._rewriter.pass_over({segment.id for segment in segments})
         if episode.done_bytes() > before or not self._may_go_on():
             return 0.0
         lost = len(self._progress.lost)

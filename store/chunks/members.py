@@ -90,10 +90,6 @@ class Members:
         found = self._placement.open.get(segment)
         return found is None or found.sealed
 
-    def is_open(self, segment: SegmentId) -> bool:
-        """Whether somebody has a run under way in it, or it takes more."""
-        return segment in self._placement.open
-
     def is_settled(self, segment: SegmentId) -> bool:
         """Whether, in addition, every run that was handed out has had its time to be named."""
         return segment not in self._placement.open and self._placement.sealed(segment)

@@ -187,6 +187,9 @@ class Placement:
             drive.keep_handle(segment.id, handle)
         self.segments[segment.id] = segment
         self.open[segment.id] = found
+        if any(drive.draining for drive in drives):  # since it was chosen
+            found.sealed = True
+            self.on_sealed(found)
         return found
 
     async def _draft(self, drives: tuple[Drive, ...]) -> Segment:

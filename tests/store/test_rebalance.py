@@ -51,7 +51,7 @@ async def test_a_drive_that_every_segment_spans_is_drained(
             await store.drain(1)
             await store.left(drive)
         assert store.geometries() == {after}
-        assert not list(drive.io.path.rglob("*.seg"))
+        await until(lambda: not list(drive.io.path.rglob("*.seg")))
         await store.settled()
         await store.check()
         await store.scrub()
@@ -59,6 +59,7 @@ async def test_a_drive_that_every_segment_spans_is_drained(
         assert record.rewritten_bytes == sum(map(len, store.objects.values()))
 
 
+@pytest.mark.slow
 async def test_four_drives_become_two(tmp_path: Path) -> None:
     async with open_whole(tmp_path, 4) as store:
         await store.fill(4)
@@ -104,6 +105,7 @@ async def test_members_that_have_a_place_are_moved_and_the_others_rewritten(
         await store.check()
 
 
+@pytest.mark.slow
 async def test_writes_deletes_and_rewriting_at_once(tmp_path: Path) -> None:
     noise = random.Random(4)
     async with open_whole(tmp_path, 4) as store:
@@ -194,6 +196,7 @@ async def test_only_what_is_named_of_a_run_is_rewritten(tmp_path: Path) -> None:
         await store.check()
 
 
+@pytest.mark.slow
 async def test_what_open_files_hold_is_rewritten_under_them(tmp_path: Path) -> None:
     """Written and not published, published and written over, unlinked: none is in the way."""
     async with open_whole(tmp_path, 4) as store:
@@ -246,6 +249,7 @@ async def test_a_pool_that_grew_is_rewritten_on_demand(tmp_path: Path) -> None:
         await store.scrub()
 
 
+@pytest.mark.slow
 async def test_members_go_to_the_emptier_drive_until_all_are_filled_alike(tmp_path: Path) -> None:
     async with open_whole(tmp_path, 4, 1, segment_bytes=4 * MIB) as store:
         await store.chunks.add_drive(tmp_path / "more")
@@ -277,6 +281,7 @@ async def held(store: WholeStore) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_great_difference_is_evened_out_without_being_asked(tmp_path: Path) -> None:
     config = {"segment_bytes": 4 * MIB, "reserve_bytes": 0}
     async with open_whole(tmp_path, 3, 1, balances=False, **config) as store:
@@ -295,6 +300,7 @@ async def test_a_great_difference_is_evened_out_without_being_asked(tmp_path: Pa
         store.assert_whole()
 
 
+@pytest.mark.slow
 async def test_what_was_ordered_outlives_a_crash_and_can_be_given_up(tmp_path: Path) -> None:
     async with open_whole(tmp_path, 4) as store:
         await store.fill(4)
@@ -346,6 +352,7 @@ async def test_without_room_it_waits_and_goes_on_when_there_is_some(tmp_path: Pa
         assert issubclass(NoRoom, Exception)
 
 
+@pytest.mark.slow
 async def test_a_drive_that_fails_meanwhile_costs_no_redundancy(tmp_path: Path) -> None:
     async with open_whole(tmp_path, 5, 2) as store:
         await store.fill(8)
