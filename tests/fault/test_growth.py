@@ -250,7 +250,7 @@ def test_a_pool_that_grew_is_rewritten_when_asked(daemon: StartDaemon) -> None:
 @pytest.mark.slow
 def test_drives_of_other_sizes_take_their_share(loops: MakeLoops, daemon: StartDaemon) -> None:
     loops(4, 128 * MiB)
-    harness = daemon(settings={"pool.segment_bytes": 16 * MiB})
+    harness = daemon(settings={**SLOW, "pool.segment_bytes": 16 * MiB})
     harness.client().create_bucket(Bucket=BUCKET)
     load = Load(harness)
     load.fill(16, 4 * MiB)
@@ -264,6 +264,7 @@ def test_drives_of_other_sizes_take_their_share(loops: MakeLoops, daemon: StartD
         harness.start()
         with load:
             _done(harness, "rebalance")
+            _kill_in_the_middle(harness, "evening")
 
             def is_even(report: Report) -> bool:
                 rebalance = report["pool"]["rebalance"]

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from store import rewrite
+from store.chunks.types import offset_of
 from store.drainplan import plan_drain
 from store.evening import Shelf, plan, spread
 from store.rewrite import NoRoom
@@ -411,3 +412,39 @@ def test_moves_lessen_the_difference_and_end() -> None:
         for shelf in shelves:
             assert shelf.free_bytes >= 0
         assert plan(shelves, 1) == [] or len(moves) == 0
+
+
+async def test_a_drive_that_is_missing_is_drained_too(tmp_path: Path) -> None:
+    async with open_whole(tmp_path, 4) as store:
+        await store.fill(4)
+        missing = store.drives[2]
+        missing.io.path.rename(tmp_path / "gone")
+        await store.rig.probe()
+        await store.put("later", 500_000)
+        assert store.geometries() == {(2, 2), (1, 2)}
+        await store.drain(2)
+        await store.left(missing)
+        await store.chunks.pool.remove(missing.id)
+        assert store.geometries() == {(1, 2)}
+        await store.settled()
+        store.assert_whole()
+        await store.check()
+
+
+async def test_what_cannot_be_read_is_left_and_told(tmp_path: Path) -> None:
+    async with open_whole(tmp_path, 3, 1) as store:
+        await store.fill(3)
+        rotten = store.named()[0]
+        for path in store.rig.members(rotten)[:2]:
+            with path.open("r+b") as file:
+                file.seek(offset_of(rotten.id) + 5000)
+                file.write(bytes(64))
+        await store.drain(0)
+        await until(lambda: "1 runs can't be read" in store.rebalancer.report().cause, 30)
+        assert rotten.id in {run.id for run in store.named()}
+        assert store.chunks.holds_members(store.drives[0])
+        del store.objects["k0"]
+        await store.namespace.objects.delete("box", "k0")
+        store.rebalancer.wake()
+        await store.left(store.drives[0])
+        await store.check()
