@@ -55,8 +55,9 @@ class BucketAccess:
     """See the module's header.
 
     rules: for `decide`; rules_for_root: the same as the server's root sees it, who is at home in
-    every account. ownership, block: None where somebody removed them. plain: no policy and no ACL
-    has a say, so that the owner may do all, and nobody else whom the owner's account doesn't let.
+    every account. ownership, block: None where somebody removed them. has_acls: whether ACLs count
+    here. plain: no policy and no ACL has a say, so that the owner may do all, and nobody else whom
+    the owner's account doesn't let.
     """
 
     owner: Account
@@ -67,12 +68,8 @@ class BucketAccess:
     ownership: Ownership | None
     block: AccessBlock | None
     acl: Acl
+    has_acls: bool
     plain: bool
-
-    @property
-    def has_acls(self) -> bool:
-        """Whether ACLs count here."""
-        return self.writes_as.has_acls
 
     @property
     def writes_as(self) -> Ownership:
@@ -142,6 +139,7 @@ def read_access(name: str, documents: dict[str, str], owner: Account) -> BucketA
         ownership=ownership,
         block=block,
         acl=private_acl(owner_of(owner)) if acl is None else decode_acl(acl),
+        has_acls=has_acls,
         plain=policy is None and not has_acls,
     )
 

@@ -26,7 +26,13 @@ from s3api.requests import Request, parse_copy_source
 from s3api.sigv4 import Verifier
 from store.access.acl import OBJECT_ACTIONS
 from store.access.decision import Outcome
-from store.access.evaluate import SERVICE_RESOURCE, ResourceRules, decide, resource_arn
+from store.access.evaluate import (
+    SERVICE_RESOURCE,
+    ResourceRules,
+    decide,
+    is_sure,
+    resource_arn,
+)
 from store.access.ownership import DEFAULT_OWNERSHIP, Ownership
 from store.access.principals import Kind, Strength
 from store.digests import DigestThreads
@@ -103,6 +109,8 @@ class Face:
             at_home = auth.account.root or principal.account == said.rules.account
             if said.plain and at_home:
                 return
+        elif not said.has_acls and is_sure(access, said.rules, action, resource_arn(bucket, key)):
+            return
         told = NO_FACTS
         if version is None and (bucket, key) == (request.bucket, request.key):
             version = request.query.get("versionId")

@@ -36,7 +36,15 @@ PLANS_OF_RESOURCE_MAX = 8192
 class Finder:
     """Some rules, of which the first that applies is wanted."""
 
-    __slots__ = ("_exact", "_lengths", "_prefixes", "_rest")
+    __slots__ = (
+        "_exact",
+        "_lengths",
+        "_prefixes",
+        "_rest",
+        "_sure_exact",
+        "_sure_lengths",
+        "_sure_prefixes",
+    )
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._exact: dict[str, list[Rule]] = {}
@@ -52,6 +60,19 @@ class Finder:
             for prefix in rule.prefixes:
                 self._prefixes.setdefault(prefix, []).append(rule)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes})
+        self._sure_exact = _sure(self._exact)
+        self._sure_prefixes = _sure(self._prefixes)
+        self._sure_lengths = sorted({len(prefix) for prefix in self._sure_prefixes})
+
+    def is_sure(self, resource: str) -> bool:
+        """Whether a rule applies that asks nothing of the request."""
+        if resource in self._sure_exact:
+            return True
+        # A loop, as a generator for `any` costs more than what it looks at.
+        for length in self._sure_lengths:  # noqa: SIM110
+            if resource[:length] in self._sure_prefixes:
+                return True
+        return False
 
     def find(self, resource: str, context: Context) -> Rule | None:
         """A rule that applies; None where none does."""
@@ -66,6 +87,10 @@ class Finder:
             if rule.applies(resource, context):
                 return rule
         return None
+
+
+def _sure(rules: dict[str, list[Rule]]) -> frozenset[str]:
+    return frozenset(n for n, found in rules.items() if any(not r.conditions for r in found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +110,20 @@ class Plan:
             if rule is not None:
                 return rule
         return None
+
+    def is_sure(self, resource: str, worth: Strength) -> bool:
+        """Whether it allows by a grant worth as much, whatever the request says beside.
+
+        False where that takes a look at the request.
+        """
+        if self.denies is not None:
+            return False
+        for strength, finder in self.allows:
+            if strength < worth:
+                return False
+            if finder.is_sure(resource):
+                return True
+        return False
 
 
 class Compiled:

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from store.access.decision import Layer
-from store.access.evaluate import Access, ResourceRules, decide
+from store.access.evaluate import Access, ResourceRules, decide, is_sure
 from store.access.explain import explain
 from store.access.parse import parse_policy
 from store.access.plans import Compiled, compile_policies
@@ -95,6 +95,10 @@ def test_random_policies_mean_what_the_slow_evaluator_says(block: int) -> None:
         # Remembered plans say the same as new ones.
         assert decide(*asked) is decision, f"seed {seed}"
         assert explain(*asked).decision is decision
+        if is_sure(access, rules, case.action, case.resource):
+            assert expected == "allowed", f"seed {seed}: {case}"
+            outcomes["sure"] += 1
         outcomes[expected] += 1
     for outcome in ("allowed", "explicitDeny", "implicitDeny"):
         assert outcomes[outcome] > count * 0.05, outcomes
+    assert outcomes["sure"] > count * 0.001, outcomes
