@@ -13,7 +13,8 @@ When the drive of the primary database fails (PrimaryLost), the inner part is to
 again in this process, on another copy. Not by exec(2): that has to wait for threads to end, and one
 that hangs in I/O on the failed drive never does; and here the listening sockets stay open, so new
 requests wait for the restart instead of being refused. Nothing that was answered is lost with it:
-what the copy lacks is done on it again (`metadb.journal`).
+what the copy lacks is done on it again (`metadb.journal`). Where the loop itself hangs on a drive,
+`daemon.loopwatch` ends the process.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -40,6 +42,7 @@ from daemon.identitydesk import IdentityDesk
 from daemon.identitytalk import IDENTITY, IdentityTalk
 from daemon.lifecycle import StartError, StopRequest, locked_folder, prepare_process
 from daemon.logs import start_logging
+from daemon.loopwatch import LoopWatch, inherited_journal, leave_to_another
 from daemon.masterkey import MasterKeyError, load_master_keys
 from daemon.metatalk import META, MetaTalk
 from daemon.mounting import Mount
@@ -135,6 +138,10 @@ class Daemon:
         self._restart_count = 0
         # What was answered and only the primary has: the next one is given it when that is lost.
         self._journal = Journal()
+        try:
+            self._journal.unpack(inherited_journal())
+        except ValueError as error:
+            log.error("what the process before this one handed over is of no use: %s", error)
         self._store: OpenStore | None = None
         self._server: http1.HttpServer | None = None
         self._mount = Mount(settings.mount, settings.stop.deadline_s, control_socket(settings))
@@ -147,6 +154,8 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._stop.listen)
             nursery.start_soon(self._notifier.watch)
+            give_up = partial(leave_to_another, self._notifier, self._journal.pack)
+            await nursery.start(LoopWatch(settings.pool.io_deadline_s, give_up).run)
             s3 = await bind_all("s3.listen", settings.s3.listen)
             console = await bind_all("console.listen", settings.console.listen)
             self._s3_urls = urls_of(s3, "https" if settings.s3.tls_cert_file else "http")

@@ -34,6 +34,15 @@ class Notifier:
         """On the way down."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
+    @property
+    def supervised(self) -> bool:
+        """Whether there is a manager to be told."""
+        return bool(self._address)
+
+    def main_process(self, pid: int) -> None:
+        """Another process is the service from now on."""
+        self._send(f"MAINPID={pid}")
+
     def status(self, line: str) -> None:
         """What we are doing, for `systemctl status`."""
         self._send(f"STATUS={line}")

@@ -17,8 +17,10 @@ from functools import partial
 import trio
 
 from daemon.drives import DriveRefused, Drives, copy_place
+from daemon.patience import ANSWER_S
 from metadb.errors import MetadbError
 from metadb.sqlite import SqliteEngine
+from metadb.trial import hanging
 from store.chunks.drive import Drive
 from store.chunks.errors import ChunkError
 from store.chunks.label import is_emptied
@@ -91,6 +93,10 @@ async def _take_back(
     chunks: LocalChunks, engine: SqliteEngine, healer: Healer, drive: Drive
 ) -> bool:
     """Whether the drive is part of the pool again."""
+    if await hanging([copy_place(drive)], ANSWER_S):
+        # Whatever else is asked of it would hang as well, each time in one more thread.
+        drive.note_hung("write")
+        return False
     try:
         await healer.suspect([drive.id])
         await engine.take_back(copy_place(drive))

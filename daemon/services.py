@@ -23,11 +23,13 @@ import trio
 from daemon.addresses import Address, parse_address
 from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.lifecycle import StartError
+from daemon.patience import ANSWER_S, PatientIO
 from daemon.rejoin import take_drives_back
 from daemon.settings import ProviderSettings, S3Settings, Settings
 from daemon.witness import Witness
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew, UpgradeFailed
-from metadb.sqlite import Journal, MetadbConfig, SqliteEngine, open_engine
+from metadb.sqlite import CopyPlace, Journal, MetadbConfig, SqliteEngine, open_engine
+from metadb.trial import hanging
 from s3api import http1
 from s3api.app import S3App
 from s3api.credentials import (
@@ -242,7 +244,7 @@ def tls_context(settings: S3Settings) -> ssl.SSLContext | None:
 
 async def _open_pool(settings: Settings, witness: Witness) -> Pool:
     def open_and_judge() -> Pool:
-        pool = open_drives(settings.pool.drives)
+        pool = open_drives(settings.pool.drives, io=PatientIO)
         seen = witness.seen()
         try:
             if not settings.pool.accept_missing:
@@ -266,7 +268,7 @@ async def _open_pool(settings: Settings, witness: Witness) -> Pool:
 async def _opened_engine(
     settings: Settings, pool: Pool, journal: Journal | None
 ) -> AsyncIterator[SqliteEngine]:
-    places = [copy_place(drive) for drive in pool.drives if drive.state is not DriveState.OFFLINE]
+    places = await _places_that_answer(pool)
     config = MetadbConfig(
         copies=copies_wanted(pool),
         flush_interval_s=settings.metadata.flush_interval_s,
@@ -296,6 +298,16 @@ async def _opened_engine(
         if serving:
             raise StartError(f"stopped, but not all was flushed at the end: {error}") from error
         raise StartError(f"the metadata can't be opened: {error}") from error
+
+
+async def _places_that_answer(pool: Pool) -> list[CopyPlace]:
+    """Where copies may stand, on drives that are there; those that hang are fenced."""
+    drives = {drive.id: drive for drive in pool.drives if drive.state is not DriveState.OFFLINE}
+    places = [copy_place(drive) for drive in drives.values()]
+    for place in await hanging(places, ANSWER_S):
+        drives[DriveId(place.drive)].note_hung("write")
+        places.remove(place)
+    return places
 
 
 def _chunk_config(settings: Settings) -> ChunkConfig:

@@ -25,6 +25,7 @@ Concurrency: the loop.
 from __future__ import annotations
 
 import logging
+import marshal
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
@@ -143,6 +144,27 @@ class Journal:
             del self.steps[: count - self._gone]
             self._gone = count
 
+    # -- over to another process ---------------------------------------------------------
+
+    def pack(self) -> bytes:
+        """All of it. From any thread, as long as the loop stands still."""
+        steps = self.steps if self._mark is None else self.steps[: self._mark]
+        fields = (self._ends, self._gone, self._position, self._bases, self._run, self._left_out)
+        return marshal.dumps((_PACKED, steps, *fields))
+
+    def unpack(self, packed: bytes) -> None:
+        """Become what another process packed: this very version, on this very machine."""
+        if not packed:
+            return
+        try:
+            kind, steps, *fields = marshal.loads(packed)
+        except (ValueError, EOFError, TypeError) as error:
+            raise ValueError("this is no packed journal") from error
+        if kind != _PACKED:
+            raise ValueError(f"a journal is packed as {kind} here")
+        self.steps[:] = steps
+        self._ends, self._gone, self._position, self._bases, self._run, self._left_out = fields
+
     # -- after the primary was lost --------------------------------------------------------
 
     def lack_of(self, run: int, header: bytes, frames: int) -> Lack:
@@ -190,6 +212,7 @@ class Journal:
         self._left_out = -1
 
 
+_PACKED = "journal 1"
 _LOSS = "what was answered since the last flush can't be done again"
 
 

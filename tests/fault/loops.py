@@ -6,6 +6,7 @@ Blocks; needs root and loop devices. Source: losetup(8), ext4(5), linux include/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -15,6 +16,8 @@ from types import TracebackType
 
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _GOING_DOWN_NO_LOG_FLUSH = 2
+_FIFREEZE = 0xC0045877
+_FITHAW = 0xC0045878
 
 
 def why_no_loops() -> str:
@@ -56,6 +59,7 @@ class LoopDrive:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.thaw()
         subprocess.run(["umount", "-l", str(self.path)], check=False, capture_output=True)
         self._detach()
 
@@ -64,6 +68,22 @@ class LoopDrive:
         folder = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, _EXT4_IOC_SHUTDOWN, struct.pack("I", _GOING_DOWN_NO_LOG_FLUSH))
+        finally:
+            os.close(folder)
+
+    def freeze(self) -> None:
+        """From now on every write sleeps in the kernel, where no signal wakes it; see `thaw`."""
+        self._ioctl(_FIFREEZE)
+
+    def thaw(self) -> None:
+        """Let writes go on. No error where it is not frozen."""
+        with contextlib.suppress(OSError):
+            self._ioctl(_FITHAW)
+
+    def _ioctl(self, request: int) -> None:
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, request, struct.pack("i", 0))
         finally:
             os.close(folder)
 

@@ -151,9 +151,9 @@ def test_what_the_mount_answered_is_there_when_the_primary_fails_under_load(
     for each in programs:
         each.start()
     # Puts would make durable what programs did: this one comes late, and alone at first.
-    _wait_calls(programs, 300)
+    wait_calls(programs, 300)
     putter.start()
-    _wait_calls(programs, 330)
+    wait_calls(programs, 330)
     fail(drives[lost])
     wait_until(lambda: harness.status()["restarts"] == 1, "another copy is primary", harness)
     wait_ready(harness)
@@ -183,7 +183,7 @@ def gap_s(harness: DaemonHarness) -> float:
     return (stamps["ready: "] - stamps["copy of the metadata is lost"]).total_seconds()
 
 
-def _wait_calls(programs: list[Program], count: int) -> None:
+def wait_calls(programs: list[Program], count: int) -> None:
     done = threading.Event()
     for _ in range(1200):
         if all(each.calls >= count for each in programs):

@@ -244,6 +244,31 @@ async def test_the_lost_primary_itself_is_not_given_twice_what_it_has(tmp_path: 
         assert engine.read(get, "a") == "123"
 
 
+async def test_another_process_is_handed_what_the_hanging_one_answered(tmp_path: Path) -> None:
+    pool, journal, after = Pool(tmp_path / "a", 3), Journal(), Journal()
+    async with pool.open(create=True, journal=journal) as engine:
+        engine.transact(put, "flushed")
+        await engine.barrier()
+        engine.transact(put, "committed")
+        end_round(engine)
+        engine.transact(put, "under way")
+
+        def hang(tx: Tx) -> None:
+            put(tx, "never answered")
+            after.unpack(journal.pack())
+
+        engine.transact(hang)
+        crashed = pool.crashed(tmp_path / "b")
+    async with crashed.open(crashed.without("d0"), journal=after) as engine:
+        assert engine.read(rows) == {"flushed": "x", "committed": "x", "under way": "x"}
+
+
+@pytest.mark.parametrize("packed", [b"x", b"\xfb\x00", b"N", b"("])
+def test_what_is_no_journal_is_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match="journal"):
+        Journal().unpack(packed)
+
+
 @pytest.mark.parametrize("fail", FAILURES)
 async def test_a_lost_primary_that_is_the_only_copy_can_be_opened_again(
     tmp_path: Path, fail: Callable[[SqliteEngine], None]
