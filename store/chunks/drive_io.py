@@ -102,6 +102,14 @@ def segment_of_name(name: str) -> tuple[SegmentId, bool] | None:
     return None if match is None else (SegmentId(int(match[1], 16)), match[2] == _DRAFT)
 
 
+def _exists(name: str, within: Handle) -> bool:
+    try:
+        os.stat(name, dir_fd=within.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 class DriveIO:
     """The system calls on the drive at `path`."""
 
@@ -218,9 +226,14 @@ class DriveIO:
         return Handle(os.open(name, flags, dir_fd=segments.fd))
 
     def finish_segment(self, segment: SegmentId) -> None:
-        """Give a draft the name of a member, durably. Its content is durable already."""
+        """Give a draft the name of a member, durably. Its content is durable already.
+
+        Raises FileExistsError: what stands there is never replaced, whatever the draft holds.
+        """
         segments = self._attached(self._segments)
         draft, member = _name(segment, draft=True), _name(segment)
+        if _exists(member, segments):
+            raise FileExistsError(errno.EEXIST, "a member stands there", str(self.path / member))
         os.rename(draft, member, src_dir_fd=segments.fd, dst_dir_fd=segments.fd)
         folder = Handle(open_directory(member.partition("/")[0], within=segments.fd))
         os.fsync(folder.fd)
@@ -234,7 +247,9 @@ class DriveIO:
     def list_folders(self) -> list[str]:
         """The folders that members stand in."""
         segments = self._attached(self._segments)
-        return [name for name in os.listdir(segments.fd) if _is_folder(name)]
+        # Opened anew: two who list one open folder at once take entries from each other.
+        place = Handle(open_directory(".", within=segments.fd))
+        return [name for name in os.listdir(place.fd) if _is_folder(name)]
 
     def list_segments(self, folder: str) -> list[StoredMember]:
         """The member files in one folder, in no order; none when it doesn't exist."""

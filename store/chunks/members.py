@@ -195,7 +195,7 @@ class Members:
         for drive, finished in zip(drafts, named, strict=True):
             if isinstance(finished, Hung):
                 drive.note_hung("rename")
-            elif isinstance(finished, outcome.Error):
+            elif isinstance(finished, outcome.Error) and not _is_taken(finished.error):
                 drive.note_write_error(finished.error)
         return all(isinstance(each, outcome.Value) for each in named)
 
@@ -292,6 +292,11 @@ class Members:
                 return
             if isinstance(result, outcome.Error):
                 drive.note_write_error(result.error)
+
+
+def _is_taken(error: BaseException) -> bool:
+    """A member that stands there after all is no fault of its drive."""
+    return isinstance(error, FileExistsError)
 
 
 def _flush(seat: Seat, segment: SegmentId) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,4 +36,31 @@ def test_a_drive_that_was_let_go_is_not_attached_by_a_thread_that_hung(tmp_path:
     with pytest.raises(OSError, match="not in use any more"):
         late.attach()
     assert io.attach() is not None, "nobody holds its lock"
+    io.detach()
+
+
+def test_who_lists_the_folders_at_once_gets_all_of_them(tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    format_drives([drive])
+    io = DriveIO(drive)
+    assert io.attach() is not None
+    for number in range(64):
+        (drive / "twofold" / "segments" / f"{number:02x}").mkdir()
+    with ThreadPoolExecutor(3) as threads:
+        counts = threads.map(lambda _: len(io.list_folders()), range(3000))
+    assert set(counts) == {64}
+    io.detach()
+
+
+def test_a_draft_never_takes_the_place_of_a_member(tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    format_drives([drive])
+    io = DriveIO(drive)
+    assert io.attach() is not None
+    member = io.create_segment(SegmentId(0x107), 0)
+    io.write(member, [b"the only copy"], 0)
+    io.create_segment(SegmentId(0x107), 0, draft=True)
+    with pytest.raises(FileExistsError):
+        io.finish_segment(SegmentId(0x107))
+    assert (drive / "twofold" / "segments" / "07" / "000000107.seg").read_bytes()
     io.detach()
