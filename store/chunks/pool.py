@@ -178,11 +178,16 @@ class Pool:
         if gone.state not in (DriveState.OFFLINE, DriveState.FENCED):
             raise LabelError(f"{gone.io.path}: this drive is not missing")
         await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
-        place = next(i for i, each in enumerate(self._members) if each.drive == missing)
+        lost = next(each for each in self._members if each.drive == missing)
         drive = DriveId(secrets.token_hex(16))
-        self._members[place] = Member(drive=drive, path=str(path), epoch=self.epoch + 1)
-        await self.raise_epoch(leave_out=missing)
-        found = await self._format(drive, path, type(gone.io))
+        new = Member(drive=drive, path=str(path), epoch=self.epoch + 1)
+        self._members = [new if each is lost else each for each in self._members]
+        try:
+            await self.raise_epoch(leave_out=missing)
+            found = await self._format(drive, path, type(gone.io))
+        except BaseException:
+            self._members = [lost if each.drive == drive else each for each in self._members]
+            raise
         gone.retire()
         self.drives = tuple(found if each is gone else each for each in self.drives)
         del self.by_id[missing]

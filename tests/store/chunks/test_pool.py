@@ -353,6 +353,26 @@ async def test_a_replacement_takes_the_place_of_a_missing_drive(paths: list[Path
     assert states(pool) == [ONLINE] * 4
 
 
+async def test_a_replacement_that_fails_can_be_tried_again(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    format_drives(paths)
+    missing = label_at(paths[2]).drive
+    shutil.rmtree(paths[2])
+    pool = open_drives(paths)
+
+    def gone_again(path: Path, label: Label) -> None:
+        raise LabelError(f"{path}: the label can't be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("store.chunks.pool.put_label", gone_again)
+        with pytest.raises(LabelError):
+            await pool.adopt_replacement(missing, paths[2])
+    new = await pool.adopt_replacement(missing, paths[2])
+    assert pool.drives[2] is new and states(pool) == [ONLINE] * 4
+    pool.close()
+
+
 def test_a_drive_that_was_replaced_is_passed_over(paths: list[Path]) -> None:
     format_drives(paths)
     label = label_at(paths[0])
