@@ -7,8 +7,8 @@ Invariants:
      or the bare mount point of an absent one;
   P3 ids of segments are taken from blocks that the labels of all writable drives were durably
      told of first, so no id is given out twice, whichever m drives are lost;
-  P4 a drive that is behind the pool's epoch gets it from `rejoin` alone, whatever a probe that
-     began earlier made of `stale` in between;
+  P4 a drive that is behind the pool's epoch gets it from `rejoin` alone (or by `halfraised`),
+     whatever a probe that began earlier made of `stale` in between;
   P5 drives that went on without each other are never used together (`store.chunks.lineage`); what
      keeps the witness has been told of an epoch before `raise_epoch` returns.
 Concurrency: `open_drives` blocks and runs before the loop or in a thread; the rest on the loop.
@@ -33,6 +33,7 @@ from store.chunks.drive import Drive
 from store.chunks.drive_io import DriveIO, Probe
 from store.chunks.errors import BelowWriteQuorum, DriveBusy, LabelError
 from store.chunks.geometry import default_parity
+from store.chunks.halfraised import finish_raise
 from store.chunks.label import Label, Member, prepare_folder, put_label
 from store.chunks.lineage import (
     Lineage,
@@ -330,6 +331,7 @@ def open_drives(
         newest = _agree(found, ios)
         while _follow(newest, found, ios, tried, causes, io):
             newest = _agree(found, ios)
+        finish_raise(newest, found)
         drives = _assemble(newest, found, ios, causes, io)
         missing = [drive for drive in drives if drive.label is None]
         pool = Pool(newest, drives)

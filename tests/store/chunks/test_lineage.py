@@ -165,3 +165,43 @@ async def test_a_drive_that_is_taken_back_counts_again_on_all_labels(tmp_path: P
         assert drive.label is not None
         assert {member.epoch for member in drive.label.members} == {pool.epoch}
     pool.close()
+
+
+@pytest.mark.parametrize("told", [(0,), (3,), (0, 2, 3)])
+@pytest.mark.parametrize("left_out", [None, 1])
+async def test_a_power_cut_between_labels_leaves_no_drive_behind_but_the_one_that_was_given_up(
+    tmp_path: Path, told: tuple[int, ...], left_out: int | None
+) -> None:
+    paths = [tmp_path / f"drive{number}" for number in range(4)]
+    format_drives(paths)
+    before = [(path / "twofold" / "label").read_bytes() for path in paths]
+    pool = open_drives(paths)
+    raised = await pool.raise_epoch(None if left_out is None else pool.drives[left_out].id)
+    pool.close()
+    for number, path in enumerate(paths):
+        if number not in told:
+            (path / "twofold" / "label").write_bytes(before[number])
+    for _ in range(2):
+        pool = open_drives(paths)
+        behind = [number for number, drive in enumerate(pool.drives) if drive.stale]
+        assert behind == ([] if left_out is None else [left_out])
+        assert pool.epoch == raised
+        pool.close()
+
+
+async def test_a_drive_whose_return_a_power_cut_stopped_is_as_far_behind_as_before(
+    tmp_path: Path,
+) -> None:
+    """Some labels say already that it is in the pool again, not all."""
+    paths = [tmp_path / f"drive{number}" for number in range(4)]
+    format_drives(paths)
+    pool = open_drives(paths)
+    await pool.raise_epoch(pool.drives[3].id)
+    before = [(path / "twofold" / "label").read_bytes() for path in paths]
+    await pool.rejoin(pool.drives[3])
+    pool.close()
+    for number in (1, 3):
+        (paths[number] / "twofold" / "label").write_bytes(before[number])
+    pool = open_drives(paths)
+    assert [drive.stale for drive in pool.drives] == [False, False, False, True]
+    pool.close()
