@@ -338,12 +338,13 @@ class Healer:
         self._engine.transact(rows.keep_text, _HISTORY, text)
 
     def _clear_suspects(self) -> None:
-        """Drives of which nothing is left to be looked at are suspects no more."""
+        """Drives of which nothing is left to be looked at, or that were replaced, are none."""
         to_look = self._surveyor.to_look
         clear = {drive for drive, left in to_look.items() if not left & self._known()}
+        clear |= self._suspects - self._chunks.pool.by_id.keys()
         if clear:
             for drive in clear:
-                del to_look[drive]
+                to_look.pop(drive, None)
             self._suspects -= clear
             self._engine.transact(rows.note_suspects, self._suspects)
 

@@ -95,11 +95,8 @@ class Surveyor:
 
     def _note_away(self) -> None:
         now_s = trio.current_time()
-        for drive in self._chunks.pool.drives:
-            if drive.readable:
-                self._away_since_s.pop(drive.id, None)
-            else:
-                self._away_since_s.setdefault(drive.id, now_s)
+        away = [drive.id for drive in self._chunks.pool.drives if not drive.readable]
+        self._away_since_s = {each: self._away_since_s.get(each, now_s) for each in away}
 
     def _heals_in_s(self) -> float | None:
         now_s = trio.current_time()

@@ -363,3 +363,22 @@ async def test_a_member_file_that_goes_while_it_is_appended_to_is_written_anew(
         all_whole(bench)
         contents = bench.contents
     await without(tmp_path, contents, 4, 0, 2)
+
+
+async def test_a_drive_that_was_replaced_is_neither_suspected_nor_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with open_bench(tmp_path, 4, 2, wait_s=3600) as bench:
+        await fill(bench)
+        gone, path = bench.chunks.pool.drives[1], bench.rig.paths[1]
+        await bench.healer.suspect([gone.id])
+        bench.take_away(1)
+        await bench.probe()
+        await bench.heal()
+        path.mkdir()
+        await bench.chunks.replace_drive(gone.id, path)
+        bench.healer.wake()
+        await bench.heal()
+        report = bench.healer.report()
+        assert (report.suspects, report.heals_in_s) == ([], None)
+        all_whole(bench)
