@@ -46,7 +46,13 @@ import store.reclaim
 import store.scrub
 import store.uploads
 from daemon.services import OpenStore
-from daemon.settings import HealSettings, MetadataSettings, PoolSettings, Settings
+from daemon.settings import (
+    HealSettings,
+    MetadataSettings,
+    PoolSettings,
+    Settings,
+    StateSettings,
+)
 from metadb import content as content_rows
 from metadb.errors import PrimaryLost
 from metadb.mirror import DATABASE, LOG
@@ -215,6 +221,7 @@ class Life:
             ),
             metadata=MetadataSettings(flush_interval_s=3600.0),
             heal=HealSettings(wait_s=wait_s),
+            state=StateSettings(folder=str(world.paths[0].parent)),
         )
         self._thread = threading.Thread(target=self._run, args=(settings, started))
         self._thread.start()
