@@ -18,11 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import trio
+from botocore.auth import HmacV1Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from s3api import signing
 from s3api.bucketaccess import BLOCK, POLICY, REMOVED, BucketPolicy
 from s3api.credentials import Credential
 from s3api.router import _ON_VERSIONS, OPERATIONS
+from s3api.sigv2 import SIGNED_PARAMETERS
 from store.access.actions import ACTIONS, On
 from store.access.evaluate import SERVICE_RESOURCE
 from tests.s3api.conftest import ALICE, Endpoint
@@ -307,6 +311,8 @@ def signed(
     method: str, target: str, pairs: Pairs, body: bytes, who: Credential, kind: str
 ) -> tuple[str, Pairs, bytes]:
     """Target, headers and body as a client of this kind sends them."""
+    if kind == "version 2":
+        return target, [*pairs, *_signed_by_version_2(method, target, pairs, who)], body
     path, _, query = target.partition("?")
     raw_path, raw_query = path.encode(), query.encode()
     now_s = time.time()
@@ -338,6 +344,22 @@ def signed(
         trailer = b"x-amz-checksum-crc32:" + checksum + b"\r\n" if has_trailer else b""
         body = chunk + b"0\r\n" + trailer + b"\r\n"
     return target, [*pairs, *added], body
+
+
+class _Version2(HmacV1Auth):
+    """botocore's, which signs all subresources of today."""
+
+    QSAOfInterest = sorted(name.decode() for name in SIGNED_PARAMETERS)
+
+
+def _signed_by_version_2(method: str, target: str, pairs: Pairs, who: Credential) -> Pairs:
+    """Date, Authorization, and a session's token, as botocore makes them."""
+    headers = {name.decode(): value.decode() for name, value in pairs}
+    asked = AWSRequest(method, f"http://{headers['host']}{target}", headers=headers)
+    known = Credentials(who.access_key, who.secret_key, who.session_token or None)
+    _Version2(known).add_auth(asked)
+    added = {name.lower(): value for name, value in asked.headers.items()}
+    return [(n.encode(), v.encode()) for n, v in added.items() if n not in headers]
 
 
 def _signed_chunks(body: bytes, who: Credential, added: dict[bytes, bytes]) -> bytes:
