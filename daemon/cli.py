@@ -46,7 +46,9 @@ app = App(
 app.command(
     "daemon.bucketcli:app", name="bucket", help="List the running daemon's buckets, bound them."
 )
-app.command("daemon.drivecli:drive", name="drive", help="List, add, replace and drain drives.")
+app.command(
+    "daemon.drivecli:drive", name="drive", help="List, add, replace, drain and rebalance drives."
+)
 app.command("daemon.drivecli:heal", name="heal", help="Show what is being healed, and what was.")
 app.command("daemon.drivecli:scrub", name="scrub", help="Read and verify everything: start, pause.")
 for _place, _help in (

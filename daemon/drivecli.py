@@ -40,7 +40,7 @@ def list_drives(*, config: ConfigOption = None, socket: SocketOption = None) -> 
         (
             each.path,
             each.id[:8],
-            "draining" if each.draining and each.state == "online" else each.state,
+            f"{each.state}, draining" if each.draining else each.state,
             size_text(each.free_bytes),
             size_text(each.total_bytes),
             str(each.segments),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.report import (
+    DriveReport,
     HealStatus,
     RebalanceStatus,
     Report,
@@ -75,7 +76,7 @@ def status_text(report: Report) -> str:
             [
                 (
                     drive.path,
-                    f"{drive.state} ({drive.cause})" if drive.cause else drive.state,
+                    state_text(drive),
                     size_text(drive.free_bytes),
                     size_text(drive.total_bytes),
                     str(drive.read_errors + drive.write_errors),
@@ -91,6 +92,14 @@ def status_text(report: Report) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def state_text(drive: DriveReport) -> str:
+    """A drive's state, why, and whether it is on its way out."""
+    parts = [drive.cause] if drive.cause else []
+    if drive.draining:
+        parts.append("draining")
+    return f"{drive.state} ({', '.join(parts)})" if parts else drive.state
 
 
 def heal_text(heal: HealStatus | None) -> str:

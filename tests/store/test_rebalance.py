@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from store import rewrite
-from store.chunks.types import offset_of
+from store.chunks.types import offset_of, segment_of
 from store.drainplan import plan_drain
 from store.evening import Shelf, plan, spread
 from store.rewrite import NoRoom
@@ -447,4 +447,23 @@ async def test_what_cannot_be_read_is_left_and_told(tmp_path: Path) -> None:
         await store.namespace.objects.delete("box", "k0")
         store.rebalancer.wake()
         await store.left(store.drives[0])
+        await store.check()
+
+
+async def test_a_drive_that_is_kept_after_all_takes_new_segments_again(tmp_path: Path) -> None:
+    async with open_whole(tmp_path, 4) as store:
+        await store.fill(6)
+        drive = store.drives[1]
+        store.rebalancer.limit(2 * MIB)
+        await store.drain(1)
+        await until(lambda: len(store.geometries()) == 2, 30)
+        store.chunks.keep(drive)
+        await store.healer.drain(drive, draining=False)
+        store.rebalancer.limit(0)
+        await store.settled()
+        assert store.geometries() == {(2, 2), (1, 2)}
+        await store.put("new", 500_000)
+        (run,) = [run for run in store.named() if run.size == 500_000]
+        assert drive.id in store.chunks.segment(segment_of(run.id)).members
+        store.assert_whole()
         await store.check()
