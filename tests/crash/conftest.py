@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.daemon.harness import DaemonHarness
 
+StartDaemon = Callable[..., DaemonHarness]
+
 
 @pytest.fixture
-def harness() -> Iterator[DaemonHarness]:
-    """A daemon on four drives, on a real file system: /tmp may be memory, and small."""
-    with (
-        tempfile.TemporaryDirectory(prefix="twofold-crash-", dir="/var/tmp") as folder,
-        DaemonHarness(Path(folder)) as running,
-    ):
-        yield running
+def daemon() -> Iterator[StartDaemon]:
+    """Starts `daemon(**options of DaemonHarness)` on a real file system: /tmp may be memory."""
+    with ExitStack() as stack:
+        folder = tempfile.TemporaryDirectory(prefix="twofold-crash-", dir="/var/tmp")
+        path = Path(stack.enter_context(folder))
+
+        def start(**options: object) -> DaemonHarness:
+            return stack.enter_context(DaemonHarness(path, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def harness(daemon: StartDaemon) -> DaemonHarness:
+    """A daemon on four drives."""
+    return daemon()

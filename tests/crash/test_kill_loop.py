@@ -13,6 +13,7 @@ import time
 import pytest
 
 from tests.crash.checker import Checker
+from tests.crash.conftest import StartDaemon
 from tests.crash.inspection import database_faults, named_bytes, stored_bytes
 from tests.crash.workers import MiB
 from tests.daemon.harness import HAS_FUSE, DaemonHarness
@@ -49,6 +50,23 @@ def test_every_acknowledged_operation_survives_kills_under_mixed_load(
     assert harness.stop() == 0
     assert database_faults(harness.drives, harness.folder, copies=_COPIES) == []
     assert not harness.is_mounted()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("drives", "parity"), [(1, 0), (16, 4)])
+def test_pools_of_every_size_survive_kills_too(
+    daemon: StartDaemon, drives: int, parity: int
+) -> None:
+    harness = daemon(drives=drives, parity=parity)
+    checker = Checker(harness, seed=SEED + 2)
+    for everything in (False, True):
+        checker.load(0.5)
+        harness.start()
+        checker.verify(everything=everything)
+    assert checker.acknowledged_count, "the load did next to nothing"
+    assert harness.stop() == 0
+    copies = min(drives, max(2, parity + 1))
+    assert database_faults(harness.drives, harness.folder, copies=copies) == []
 
 
 def test_a_crash_while_idle_loses_nothing_that_was_acknowledged(harness: DaemonHarness) -> None:

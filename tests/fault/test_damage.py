@@ -115,6 +115,33 @@ def test_damage_on_as_many_drives_as_there_is_parity_is_mended(daemon: StartDaem
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("drives", "parity"), [(2, 1), (5, 1), (16, 3)])
+def test_in_pools_of_every_size_as_many_fragments_as_parity_may_rot(
+    daemon: StartDaemon, drives: int, parity: int
+) -> None:
+    harness = daemon(drives=drives, parity=parity, mount=False)
+    content = bytes(Piece(14, MiB).view())
+    client = harness.client()
+    client.create_bucket(Bucket=BUCKET)
+    client.put_object(Bucket=BUCKET, Key="key", Body=content)
+    assert harness.stop() == 0
+    first = _find(harness, content[:_PROBE_BYTES])
+    # Fragments of a stripe stand at the same place in all members.
+    (drive,) = (drive for drive in harness.drives if first.file.is_relative_to(drive))
+    others = [each for each in harness.drives if each != drive][: parity - 1]
+    for rotten in (drive, *others):
+        _flip(rotten / first.file.relative_to(drive), first.body + 100)
+    harness.start()
+    assert _read(harness, "S3") == content
+    assert harness.run("scrub", "start", "--config", str(harness.config_file)).returncode == 0
+    wait_until(lambda: _counted(harness) == parity, "each is found", harness)
+    assert harness.stop() == 0
+    harness.start()
+    assert _read(harness, "S3") == content
+    assert _counted(harness) == 0, "each was repaired"
+
+
+@pytest.mark.slow
 def test_damaged_parity_is_passed_over_when_it_is_needed(daemon: StartDaemon) -> None:
     harness = daemon()
     content = bytes(Piece(13, MiB).view())
@@ -161,6 +188,10 @@ def _read(harness: DaemonHarness, door: str, key: str = "key") -> bytes:
         return (harness.mount / BUCKET / key).read_bytes()
     body: bytes = harness.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
     return body
+
+
+def _counted(harness: DaemonHarness) -> int:
+    return sum(_damage(harness).values())
 
 
 def _damage(harness: DaemonHarness) -> dict[str, int]:

@@ -226,11 +226,14 @@ def test_a_drive_replaced_by_an_empty_folder_is_left_alone_where_that_is_asked_f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-def test_pools_of_every_size_start_serve_restart_and_lose_a_drive(
-    daemon: StartDaemon, count: int
+@pytest.mark.parametrize(
+    ("count", "parity"),
+    [(1, None), (2, None), (2, 0), (3, None), (4, None), (5, 1), (6, None), (16, 4)],
+)
+def test_pools_of_every_size_start_serve_restart_and_lose_what_they_may(
+    daemon: StartDaemon, count: int, parity: int | None
 ) -> None:
-    harness = daemon(drives=count)
+    harness = daemon(drives=count, parity=parity)
     client = harness.client()
     contents = {f"k{size}": bytes([size % 251]) * size for size in (0, 1, 20_000, 3 * MiB + 1)}
     for key, content in contents.items():
@@ -241,10 +244,12 @@ def test_pools_of_every_size_start_serve_restart_and_lose_a_drive(
     assert harness.stop() == 0
     harness.start()
     assert {key: _get(client, key) for key in contents} == contents
-    if count == 1:
+    m = harness.status()["pool"]["m"]
+    assert m == ({1: 0, 2: 1, 3: 1, 4: 2, 6: 3}[count] if parity is None else parity)
+    if not m:
         return
-    assert harness.status()["pool"]["m"] == {2: 1, 3: 1, 4: 2, 6: 3}[count]
-    _move_away_noticed(harness, 0)
+    for number in range(m if count > 6 else 1):
+        _move_away_noticed(harness, number)
     # With its primary database gone the store begins anew on a copy, under whoever asks just then.
     patient = harness.client(retries={"max_attempts": 8, "mode": "standard"})
     assert {key: _get(patient, key) for key in contents} == contents
