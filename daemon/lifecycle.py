@@ -6,6 +6,7 @@ Concurrency: `StopRequest` is set by its own task; anybody may wait for it.
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -50,6 +51,9 @@ class StopRequest:
 
 def prepare_process() -> None:
     """Before anything is opened: as many open files as we may have, and no file for others."""
+    # What was imported stays for good. Looked through for garbage again and again, its hundred
+    # thousand objects held the loop for 80 ms and more, once every some ten thousand requests.
+    gc.freeze()
     os.umask(0o077)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
