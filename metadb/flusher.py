@@ -65,6 +65,7 @@ class Flusher:
         self.primary = primary
         self.journal = journal
         self.groups = Groups(primary, self.position, self.lose, journal)
+        self.groups.hurry = lambda: self.due.set()
         self.copies: list[Copy] = []
         self.hook: Callable[[], Awaitable[None]] | None = None
         self.generation = 0
@@ -73,7 +74,9 @@ class Flusher:
         self.lost_event = trio.Event()
         self.ejected: set[str] = set()
         self.changed = trio.Event()
-        self.long_log = trio.Event()
+        self.long_log = False
+        # Has the timer's flush come before its time.
+        self.due = trio.Event()
         self._deadline_s = deadline_s
         self._long_log_frames = long_log_frames
         self._on_eject = on_eject
@@ -222,7 +225,8 @@ class Flusher:
             # This flush is done; the next one, or a transaction, would meet the same.
             self.lose(PrimaryLost(f"the log can't be written: {error}"))
         if target >= self._long_log_frames:
-            self.long_log.set()
+            self.long_log = True
+            self.due.set()
 
     async def _flush_piece(self, start: int, stop: int, *, last: bool) -> None:
         """Give frames [start, stop) to the copies; with the last piece sync the primary too."""

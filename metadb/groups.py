@@ -90,7 +90,7 @@ class Groups:
 
     position: asks how far the log is committed. lose: told that the primary failed.
     rolled_back: called whenever changes that were visible on the loop went away again, for
-    whoever remembered what it had read.
+    whoever remembered what it had read. hurry: called when a flush is due before its time.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Groups:
     ) -> None:
         self.pending: Group | None = None
         self.rolled_back: Callable[[], None] = lambda: None
+        self.hurry: Callable[[], None] = lambda: None
         self._primary = primary
         self._connection = primary.connection
         self._execute = primary.connection.execute
@@ -162,7 +163,8 @@ class Groups:
             self._roll_back()
         else:
             group.position = position = self._position()
-            self._journal.committed(position)
+            if self._journal.committed(position):
+                self.hurry()
 
     def _repeat(self, group: Group) -> None:
         """SQLite rolled all back for one transaction too large: do again what went before it."""

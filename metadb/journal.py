@@ -40,6 +40,7 @@ Step = tuple[str, tuple[Any, ...], int]
 STEPS_MAX = 200_000
 # 64 MiB of log. A step's parameters take no more room in memory than their rows do in the log.
 FRAMES_MAX = 16_384
+_FLUSH_AT_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +89,8 @@ class Journal:
             del self.steps[self._mark :]
             self._mark = None
 
-    def committed(self, position: int) -> None:
-        """The group under way ends at `position`."""
+    def committed(self, position: int) -> bool:
+        """The group under way ends at `position`. Whether it is time for a flush (J4)."""
         self._position = position
         count = self._gone + len(self.steps)
         if self._left_out >= 0 or self._is_too_long(position):
@@ -101,6 +102,7 @@ class Journal:
             self._ends.append((position, count))
         else:
             self._ends[-1] = (position, count)
+        return self._is_too_long(position, _FLUSH_AT_SHARE)
 
     def drop_group(self) -> None:
         """The group under way was rolled back, and will not be done again."""
@@ -113,8 +115,9 @@ class Journal:
     def _group_start(self) -> int:
         return self._ends[-1][1] - self._gone if self._ends else 0
 
-    def _is_too_long(self, position: int) -> bool:
-        return len(self.steps) > STEPS_MAX or position - self._durable > FRAMES_MAX
+    def _is_too_long(self, position: int, share: float = 1.0) -> bool:
+        too_many = len(self.steps) > share * STEPS_MAX
+        return too_many or position - self._durable > share * FRAMES_MAX
 
     # -- the log and its copies ----------------------------------------------------------
 

@@ -185,11 +185,14 @@ class Upkeep:
         flusher = self._flusher
         while True:
             with trio.move_on_after(self._config.flush_interval_s):
-                await flusher.long_log.wait()
+                await flusher.due.wait()
+            flusher.due = trio.Event()
             try:
                 await flusher.barrier()
-                if flusher.long_log.is_set() and await self.checkpoint():
-                    flusher.long_log = trio.Event()
+                if not flusher.long_log:
+                    continue
+                if await self.checkpoint():
+                    flusher.long_log = False
                     continue
             except PrimaryLost:
                 await trio.sleep_forever()

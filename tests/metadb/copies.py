@@ -27,8 +27,8 @@ CONFIG = MetadbConfig(
     copies=3,
     wal_bytes=1 << 20,
     flush_interval_s=0.05,
-    flush_deadline_s=2.0,
-    thread_deadline_s=5.0,
+    flush_deadline_s=20.0,
+    thread_deadline_s=30.0,
     cache_bytes=1 << 20,
 )
 

@@ -332,6 +332,23 @@ async def test_what_can_not_be_kept_leaves_no_hole(
         assert len(journal.steps) == 1
 
 
+async def test_what_grows_long_is_flushed_before_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, journal = Pool(tmp_path, 2), Journal()
+    config = replace(CONFIG, flush_interval_s=60.0)
+    async with pool.open(create=True, config=config, running=True, journal=journal) as engine:
+        await engine.barrier()
+        monkeypatch.setattr(journal_module, "FRAMES_MAX", 50)
+        for number in range(30):
+            engine.transact(put, f"{number:02}")
+            end_round(engine)
+        assert journal.steps
+        with trio.fail_after(20):
+            while journal.steps:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+
 async def test_a_step_that_does_something_else_ends_it_in_a_whole_group(tmp_path: Path) -> None:
     pool, journal = Pool(tmp_path, 2), Journal()
     async with pool.open(create=True, journal=journal) as engine:
