@@ -36,6 +36,7 @@ from daemon.config import control_socket, master_key_file, root_key_file
 from daemon.console import create_console, serve_console
 from daemon.control import BUCKET, MOUNT, serve_control
 from daemon.drivetalk import DRIVE, DriveTalk
+from daemon.events import History
 from daemon.fscktalk import FSCK, FsckTalk
 from daemon.heldkeys import HeldKeys
 from daemon.identitydesk import IdentityDesk
@@ -78,6 +79,7 @@ log = logging.getLogger(__name__)
 
 _RESTARTS_MAX = 5
 _RESTARTS_WITHIN_S = 60.0
+_EVENTS_SHOWN = 100
 
 
 def serve_until_stopped(
@@ -147,6 +149,7 @@ class Daemon:
         self._mount = Mount(settings.mount, settings.stop.deadline_s, control_socket(settings))
         self._s3_urls: list[str] = []
         self._console_urls: list[str] = []
+        self._history = History(Path(settings.state.folder))
 
     async def run(self) -> None:
         """Start, serve, stop. Returns after a clean stop."""
@@ -160,6 +163,7 @@ class Daemon:
             console = await bind_all("console.listen", settings.console.listen)
             self._s3_urls = urls_of(s3, "https" if settings.s3.tls_cert_file else "http")
             self._console_urls = urls_of(console, "http")
+            await nursery.start(self._history.run)
             nursery.start_soon(self._serve_control)
             if console:
                 await nursery.start(serve_console, create_console(self.report), console)
@@ -183,6 +187,7 @@ class Daemon:
             s3_connections=0 if statistics is None else statistics.connection_count,
             s3_requests=0 if statistics is None else statistics.request_count,
             pool=None if store is None else pool_report(store),
+            events=self._history.recent(_EVENTS_SHOWN),
         )
 
     async def _serve_control(self) -> None:
@@ -227,7 +232,9 @@ class Daemon:
                 lost, rest = group.split(PrimaryLost)
                 if lost is None or not isinstance(rest, ExceptionGroup | None):
                     raise
-                log.error("the primary copy of the metadata is lost: %s; restarting", _first(lost))
+                cause = str(_first(lost))
+                log.error("the primary copy of the metadata is lost: %s; restarting", cause)
+                self._history.note("metadata", f"the primary copy is lost: {cause}")
                 if rest is not None:
                     log.error("what fell with it", exc_info=rest)
             else:
@@ -245,7 +252,8 @@ class Daemon:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as watch:
                 watch.start_soon(self._give_up_start, scope)
-                async with opened_store(settings, keyring, self._journal) as store:
+                history, journal = self._history, self._journal
+                async with opened_store(settings, keyring, history, journal) as store:
                     self._store = store
                     async with self._mount.mounted(store.namespace):
                         application = create_application(
@@ -271,6 +279,7 @@ class Daemon:
 
     def _become_ready(self) -> None:
         self._phase = "ready"
+        self._history.note("daemon", "", after="ready")
         report = self.report()
         line = f"S3 at {', '.join(self._s3_urls)}; mount {report.mount.path} {report.mount.state}"
         log.info("ready: %s", line)

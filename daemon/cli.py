@@ -1,4 +1,4 @@
-"""The `twofold` command: init, serve, status, mount, umount.
+"""The `twofold` command: init, serve, status, events, mount, umount.
 
 bucket is in `daemon.bucketcli`; drive, heal and scrub are in `daemon.drivecli`.
 
@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from daemon import VERSION
 
 if TYPE_CHECKING:
+    from daemon.report import Report
     from daemon.settings import Settings
 
 EXIT_FAILED = 1
@@ -218,15 +219,7 @@ def status(
     socket:
         The daemon's control socket, if it is elsewhere.
     """
-    from daemon.config import ConfigError, control_socket_of
-    from daemon.control import NoDaemon, ask_status
-
-    try:
-        report = ask_status(socket or control_socket_of(config, os.environ))
-    except ConfigError as error:
-        fail(EXIT_USAGE, *error.faults)
-    except NoDaemon as error:
-        fail(EXIT_NO_DAEMON, str(error))
+    report = _asked(config, socket)
     if json:
         import msgspec
 
@@ -235,6 +228,35 @@ def status(
         from daemon.welcome import status_text
 
         print(status_text(report))
+
+
+@app.command
+def events(*, config: ConfigOption = None, socket: Path | None = None) -> None:
+    """Show what happened: changes of drives with their causes, and losses. Newest last.
+
+    Parameters
+    ----------
+    config:
+        The daemon's configuration file, which tells where to ask.
+    socket:
+        The daemon's control socket, if it is elsewhere.
+    """
+    from daemon.welcome import event_line
+
+    for event in _asked(config, socket).events:
+        print(event_line(event))
+
+
+def _asked(config: Path | None, socket: Path | None) -> Report:
+    from daemon.config import ConfigError, control_socket_of
+    from daemon.control import NoDaemon, ask_status
+
+    try:
+        return ask_status(socket or control_socket_of(config, os.environ))
+    except ConfigError as error:
+        fail(EXIT_USAGE, *error.faults)
+    except NoDaemon as error:
+        fail(EXIT_NO_DAEMON, str(error))
 
 
 @app.command

@@ -162,6 +162,27 @@ class RebalanceStatus(Struct, frozen=True, kw_only=True):
     history: list[RebalanceEpisode]
 
 
+class EventReport(Struct, frozen=True, kw_only=True):
+    """Something that happened. at_s: seconds since 1970.
+
+    what: drive (path went from state `before` to `after`), metadata (a copy was lost or given up),
+    lost (bytes that can't be had) or daemon. cause: why, one sentence without its end.
+    """
+
+    at_s: float
+    what: str
+    path: str
+    before: str
+    after: str
+    cause: str
+
+    def text(self) -> str:
+        """For people, without the time."""
+        states = f"{self.before} -> {self.after}" if self.before and self.after else self.after
+        subject = " ".join(part for part in (self.what, self.path, states) if part)
+        return f"{subject}: {self.cause}" if self.cause else subject
+
+
 class PoolReport(Struct, frozen=True, kw_only=True):
     """The drives together.
 
@@ -195,7 +216,10 @@ class MountReport(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """All of it. pool: None until the drives are open. restarts: on another metadata copy."""
+    """All of it. pool: None until the drives are open. restarts: on another metadata copy.
+
+    events: the last ones, oldest first; some are of the time before this start.
+    """
 
     version: str
     pid: int
@@ -208,6 +232,7 @@ class Report(Struct, frozen=True, kw_only=True):
     s3_connections: int
     s3_requests: int
     pool: PoolReport | None
+    events: list[EventReport] = []
 
     def fault(self) -> str | None:
         """Why requests should go elsewhere, None when all is well enough."""

@@ -22,6 +22,7 @@ import trio
 
 from daemon.addresses import Address, parse_address
 from daemon.drives import Drives, copies_wanted, copy_place
+from daemon.events import History
 from daemon.lifecycle import StartError
 from daemon.patience import ANSWER_S, PatientIO
 from daemon.rejoin import take_drives_back
@@ -48,7 +49,6 @@ from store.access.ownership import Ownership
 from store.access.sealed import Keyring
 from store.chunks.config import ChunkConfig
 from store.chunks.errors import ChunkError, LabelError
-from store.chunks.events import ChunkEvent, FragmentDamaged
 from store.chunks.local import LocalChunks
 from store.chunks.pool import Pool, open_drives
 from store.chunks.types import DriveId, DriveState
@@ -91,22 +91,24 @@ async def running(service: Callable[..., Any]) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def opened_store(
-    settings: Settings, keyring: Keyring, journal: Journal | None = None
+    settings: Settings, keyring: Keyring, history: History, journal: Journal | None = None
 ) -> AsyncIterator[OpenStore]:
     """Drives, then metadata on the trusted copies, then the namespace over both.
 
-    keyring: what users' secrets are sealed under. journal: the same for each store that this
-    process opens, one after the other. Raises StartError, and PrimaryLost (in a group) when the
-    primary's drive fails.
+    keyring: what users' secrets are sealed under. history: is told what happens. journal: the same
+    for each store that this process opens, one after the other. Raises StartError, and PrimaryLost
+    (in a group) when the primary's drive fails.
     """
     witness = Witness(Path(settings.state.folder))
     pool = await _open_pool(settings, witness)
     try:
-        chunks = LocalChunks(pool, _chunk_config(settings), on_event=_log_event)
-        async with running(chunks.run), _opened_engine(settings, pool, journal) as engine:
+        history.begin(pool.drives)
+        chunks = LocalChunks(pool, _chunk_config(settings), on_event=history.hear)
+        async with running(chunks.run), _opened_engine(settings, pool, history, journal) as engine:
             config = StoreConfig(inline_max_bytes=settings.metadata.inline_max_bytes)
             namespace = Namespace(engine, chunks, pool.store, config, keyring)
             healer = Healer(engine, chunks, namespace.readers, _heal_config(settings))
+            healer.losses.on_loss = lambda loss: history.note("lost", loss.text())
             scrub = ScrubConfig(pass_s=settings.scrub.pass_days * _DAY_S)
             scrubber = Scrubber(engine, chunks, namespace.readers, healer, scrub)
             adopt = settings.heal.adopt_empty
@@ -266,7 +268,7 @@ async def _open_pool(settings: Settings, witness: Witness) -> Pool:
 
 @asynccontextmanager
 async def _opened_engine(
-    settings: Settings, pool: Pool, journal: Journal | None
+    settings: Settings, pool: Pool, history: History, journal: Journal | None
 ) -> AsyncIterator[SqliteEngine]:
     places = await _places_that_answer(pool)
     config = MetadbConfig(
@@ -281,6 +283,8 @@ async def _opened_engine(
     someone_missing = len(places) < len(pool.drives)
 
     async def note_ejected(drive: str) -> None:
+        path = str(pool.by_id[DriveId(drive)].io.path)
+        history.note("metadata", "its copy failed and is given up", path=path)
         await pool.raise_epoch(leave_out=DriveId(drive))
 
     serving = False
@@ -324,18 +328,6 @@ def _chunk_config(settings: Settings) -> ChunkConfig:
 def _heal_config(settings: Settings) -> HealConfig:
     heal = settings.heal
     return HealConfig(wait_s=heal.wait_s, rate_bytes_s=heal.rate_bytes_s)
-
-
-def _log_event(event: ChunkEvent) -> None:
-    # Changes of drives are logged where they happen.
-    if isinstance(event, FragmentDamaged):
-        log.warning(
-            "damaged fragment on drive %s: run %s, stripe %s, shard %s",
-            event.drive,
-            event.run,
-            event.stripe,
-            event.shard,
-        )
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.report import (
     DriveReport,
+    EventReport,
     HealStatus,
     RebalanceStatus,
     Report,
@@ -16,6 +18,8 @@ from daemon.report import (
     size_text,
 )
 from daemon.rootkey import RootKey
+
+_EVENTS_SHOWN = 5
 
 
 def welcome_text(report: Report, key: RootKey, region: str) -> str:
@@ -91,6 +95,10 @@ def status_text(report: Report) -> str:
             [(copy.path, copy.role) for copy in pool.copies],
         ),
     ]
+    happened = [event for event in report.events if event.what != "daemon"]
+    if happened:
+        lines += ["", "  LAST EVENTS (twofold events shows more)"]
+        lines += [f"  {event_line(event)}" for event in happened[-_EVENTS_SHOWN:]]
     return "\n".join(lines)
 
 
@@ -100,6 +108,12 @@ def state_text(drive: DriveReport) -> str:
     if drive.draining:
         parts.append("draining")
     return f"{drive.state} ({', '.join(parts)})" if parts else drive.state
+
+
+def event_line(event: EventReport) -> str:
+    """When and what, in a line."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at_s))
+    return f"{at}  {event.text()}"
 
 
 def heal_text(heal: HealStatus | None) -> str:

@@ -269,6 +269,7 @@ STORE_FAILURES: dict[type[StoreError], Failure] = {
     ),
 }
 
+_TOO_MUCH = _failure("SlowDown", 503, "The server is short of memory; ask again later.")
 _MARKERS = (KeyDeleted, VersionIsMarker)
 _SPOKEN_DETAIL = (store_errors.InvalidArgument, store_errors.InvalidPart, store_errors.Denied)
 
@@ -315,7 +316,12 @@ def failure_of(error: BaseException) -> Failure | None:
         return Failure(
             code=IncompleteBody.code, status=IncompleteBody.status, message=IncompleteBody.summary
         )
-    return None
+    return _TOO_MUCH if isinstance(error, MemoryError) or _is_threadless(error) else None
+
+
+def _is_threadless(error: BaseException) -> bool:
+    """Whether there was no room for a thread: the system's limit, or memory."""
+    return isinstance(error, RuntimeError) and str(error) == "can't start new thread"
 
 
 _HEAD_CODES = {

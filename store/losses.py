@@ -71,6 +71,8 @@ class Losses:
         self._engine = engine
         self._segment = segment
         self._known: dict[LostStripe, list[Loss]] = {}
+        self.on_loss: Callable[[Loss], None] = lambda loss: None
+        """Told of each loss that is news. On the loop; must not block."""
 
     def load(self) -> None:
         """Remember what was noted before the restart."""
@@ -94,6 +96,7 @@ class Losses:
 
     async def note(self, lost: Collection[LostStripe], segment: SegmentId | None = None) -> None:
         """These can't be had. segment: all of it was looked at, so the rest of it can."""
+        before = set(self._known)
         if segment is not None:
             self.forget(each for each in self._known if segment_of(each[0]) == segment)
         news = sorted(set(lost) - self._known.keys())
@@ -103,6 +106,8 @@ class Losses:
             for stripe, found in (await self._named(news[start : start + _RUNS_AT_ONCE])).items():
                 for loss in found:
                     log.error("lost: %s (run %s, stripe %s)", loss.text(), *stripe)
+                    if stripe not in before:
+                        self.on_loss(loss)
                 if len(self._known) < _STRIPES_MAX:
                     self._known[stripe] = found[:_NAMES_MAX]
         self._keep()

@@ -29,7 +29,7 @@ from store.chunks.config import ChunkConfig
 from store.chunks.drive_io import DriveIO, Handle, Probe
 from store.chunks.errors import LabelError
 from store.chunks.label import Label
-from store.chunks.threads import in_thread
+from store.chunks.threads import NoMemory, in_thread
 from store.chunks.types import DriveId, DriveState, DriveStatus, SegmentId
 
 log = logging.getLogger(__name__)
@@ -175,6 +175,9 @@ class Drive:
         """A flush failed: pages may be lost and marked clean, so no later flush is believed."""
         if not isinstance(error, OSError):
             raise error
+        if isinstance(error, NoMemory):
+            log.error("drive %s was not flushed: %s", self.io.path, error.strerror)
+            return
         self.write_errors += 1
         self.fence(f"flush failed: {error.strerror or error}")
 

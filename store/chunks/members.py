@@ -31,7 +31,7 @@ from store.chunks.geometry import Window
 from store.chunks.mend import Mended, MendJob, Seat
 from store.chunks.placement import Placement
 from store.chunks.pool import Pool
-from store.chunks.threads import Hung, fan_out
+from store.chunks.threads import Hung, NoMemory, fan_out
 from store.chunks.types import DriveId, DriveState, Run, Segment, SegmentId, segment_of
 
 _UNLINKS_AT_ONCE = 16
@@ -151,7 +151,7 @@ class Members:
         *,
         direct: bool = False,
     ) -> Mended | None:
-        """Look at `stripes` and write what is bad; None when a drive hung, which is fenced then."""
+        """Look at `stripes` and write what is bad; None when one hung, or without memory."""
         job = MendJob(self._store, segment, stripes, seats, direct=direct)
         (result,) = await fan_out([job.run_in_thread], self._config.flush_deadline_s)
         if isinstance(result, Hung):
@@ -159,6 +159,8 @@ class Members:
             if job.position is not None:
                 drive, work = job.position
                 drive.note_hung(work)
+            return None
+        if isinstance(result, outcome.Error) and isinstance(result.error, NoMemory):
             return None
         mended = result.unwrap()
         for shard, error in mended.read_errors.items():

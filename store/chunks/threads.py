@@ -9,6 +9,7 @@ used for anything else afterwards.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
@@ -24,6 +25,13 @@ class Hung(Generic[T]):
 
     def unwrap(self) -> T:
         raise TimeoutError("no answer within the deadline")
+
+
+class NoMemory(OSError, MemoryError):
+    """There was no memory for a call, or for a thread to run it in. No drive is to blame."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOMEM, "no memory is left to the daemon")
 
 
 Outcome = outcome.Value[T] | outcome.Error | Hung[T]
@@ -42,6 +50,8 @@ async def fan_out(calls: Sequence[Callable[[], T]], deadline_s: float) -> list[O
         # Runs in the worker thread. Two threads may both see the full count: setting twice is
         # harmless, and list.append needs no lock.
         assert isinstance(result, outcome.Value | outcome.Error)
+        if isinstance(result, outcome.Error) and isinstance(result.error, MemoryError):
+            result = outcome.Error(NoMemory())
         outcomes[index] = result
         ended.append(index)
         if len(ended) == len(calls):
@@ -51,7 +61,10 @@ async def fan_out(calls: Sequence[Callable[[], T]], deadline_s: float) -> list[O
                 return  # The loop ended before a thread that it had given up.
 
     for index, call in enumerate(calls):
-        trio.lowlevel.start_thread_soon(call, partial(deliver, index))
+        try:
+            trio.lowlevel.start_thread_soon(call, partial(deliver, index))
+        except (RuntimeError, MemoryError):  # threading's words for a thread that can't be made
+            deliver(index, outcome.Error(NoMemory()))
     with trio.CancelScope(shield=True, deadline=trio.current_time() + deadline_s):
         await done.wait()
     return list(outcomes)

@@ -21,6 +21,7 @@ from store import fsck
 from store.chunks.label import FOLDER, open_directory, read_label, write_label
 from store.fsck import CHECKS, Verdict
 from tests.daemon.harness import DaemonHarness
+from tests.faultrows import FaultRow
 
 BUCKET = "bucket"
 BODIES = {
@@ -259,6 +260,7 @@ async def test_what_is_broken_is_found_and_repaired_as_promised(
     change: Callable[[list[Path]], None],
     also: set[str],
     mended: bool,
+    fault_row: FaultRow,
 ) -> None:
     change(drives)
     found = await _look(drives)
@@ -269,10 +271,18 @@ async def test_what_is_broken_is_found_and_repaired_as_promised(
     tried = await _look(drives, repair=True)
     assert _names(tried.left) == (set() if mended else {name} | also)
     assert _names(tried.repaired) == ({name} | also if mended else set())
+    fault_row(
+        "rows of the metadata are broken",
+        client="depends on the row, see `store/fsck.py`",
+        status="scrub counts violations, `twofold fsck` names them",
+        lost="nothing, where a repair is promised",
+    )
 
 
 @pytest.mark.slow
-def test_exit_codes_tell_and_a_repaired_store_gives_all_it_has(tmp_path: Path) -> None:
+def test_exit_codes_tell_and_a_repaired_store_gives_all_it_has(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     with DaemonHarness(tmp_path, mount=False) as harness:
         client = harness.client()
         client.create_bucket(Bucket=BUCKET)
@@ -300,6 +310,11 @@ def test_exit_codes_tell_and_a_repaired_store_gives_all_it_has(tmp_path: Path) -
         harness.start()
         got = {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in BODIES}
         assert got == BODIES
+    fault_row(
+        "a fragment's header is overwritten",
+        client="right bytes",
+        status="`twofold fsck` names it; healed by `--repair`, scrub or a read",
+    )
 
 
 @pytest.mark.slow

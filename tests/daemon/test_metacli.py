@@ -14,6 +14,7 @@ import pytest
 
 from metadb.archive import Archive
 from tests.daemon.harness import DaemonHarness
+from tests.faultrows import FaultRow
 
 BUCKET = "bucket"
 
@@ -56,7 +57,7 @@ def _lose_metadata(harness: DaemonHarness) -> None:
 
 @pytest.mark.slow
 def test_all_copies_of_the_metadata_are_lost_and_come_back_from_a_backup(
-    harness: DaemonHarness, tmp_path: Path
+    harness: DaemonHarness, tmp_path: Path, fault_row: FaultRow
 ) -> None:
     kept = {"small": b"s", "large": os.urandom(700_000)}
     for key, body in kept.items():
@@ -76,6 +77,12 @@ def test_all_copies_of_the_metadata_are_lost_and_come_back_from_a_backup(
     assert {key: _get(client, key) for key in [*kept, "later"]} == {**kept, "later": None}
     _put(harness, "more", b"y")
     assert _get(client, "more") == b"y"
+    fault_row(
+        "all copies of the metadata are deleted",
+        client="the daemon does not start, and says why",
+        status="`twofold fsck` ends with 8 and names restore and salvage",
+        lost="changes since the last backup",
+    )
 
 
 @pytest.mark.slow

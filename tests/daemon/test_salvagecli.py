@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.harness import DaemonHarness
+from tests.faultrows import FaultRow
 
 BUCKET = "bucket"
 
 
 @pytest.mark.slow
-def test_contents_come_back_without_any_metadata(tmp_path: Path) -> None:
+def test_contents_come_back_without_any_metadata(tmp_path: Path, fault_row: FaultRow) -> None:
     with DaemonHarness(tmp_path, mount=False) as harness:
         client = harness.client()
         client.create_bucket(Bucket=BUCKET)
@@ -49,3 +50,9 @@ def test_contents_come_back_without_any_metadata(tmp_path: Path) -> None:
         assert set(listing["files"]) == {p.name for p in into.iterdir()} - {"salvage.json"}
         again = harness.run("salvage", *drives, "--into", str(into))
         assert (again.returncode, "is not empty" in again.stderr) == (2, True)
+    fault_row(
+        "all copies of the metadata are deleted",
+        client="the daemon does not start, and says why",
+        status="`twofold fsck` ends with 8 and names restore and salvage",
+        lost="changes since the last backup",
+    )

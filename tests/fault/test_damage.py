@@ -15,6 +15,7 @@ from tests.crash.content import Piece
 from tests.daemon.harness import HAS_FUSE, DaemonHarness
 from tests.fault.conftest import StartDaemon
 from tests.fault.watching import move_away, wait_drive, wait_until
+from tests.faultrows import FaultRow
 
 MiB = 1 << 20
 BUCKET = "bucket"
@@ -32,7 +33,7 @@ class Fragment(NamedTuple):
 
 
 @pytest.mark.slow
-def test_a_flipped_byte_is_mended_and_counted(daemon: StartDaemon) -> None:
+def test_a_flipped_byte_is_mended_and_counted(daemon: StartDaemon, fault_row: FaultRow) -> None:
     """In a header, in the middle and at the end of data fragments; read through either door."""
     harness = daemon()
     client = harness.client()
@@ -63,10 +64,17 @@ def test_a_flipped_byte_is_mended_and_counted(daemon: StartDaemon) -> None:
     pool = harness.status()["pool"]
     assert pool["damaged_fragments"] == len(cases)
     assert {each["state"] for each in pool["drives"]} == {"online"}
+    fault_row(
+        "a bit flips in a fragment, data or parity, header or shard",
+        client="right bytes",
+        status="a damaged fragment, and then that it was repaired",
+    )
 
 
 @pytest.mark.slow
-def test_damage_on_as_many_drives_as_there_is_parity_is_mended(daemon: StartDaemon) -> None:
+def test_damage_on_as_many_drives_as_there_is_parity_is_mended(
+    daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     """With both data shards damaged all is made from parity; with a third, nothing can be."""
     harness = daemon()
     content = bytes(Piece(12, MiB).view())
@@ -112,6 +120,12 @@ def test_damage_on_as_many_drives_as_there_is_parity_is_mended(daemon: StartDaem
     assert harness.run("scrub", "start", "--config", str(harness.config_file)).returncode == 0
     wait_until(lambda: not _losses(harness), "it can be had again", harness)
     assert [each["damaged_fragments"] for each in harness.status()["pool"]["drives"]].count(1) == 2
+    fault_row(
+        "more than m fragments of a stripe rot",
+        client="an error for those bytes, never wrong ones",
+        status="stripes lost",
+        lost="that stripe",
+    )
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from tests.daemon.harness import DaemonHarness
 from tests.fault.conftest import MakeLoops, StartDaemon
 from tests.fault.loops import LoopDrive
 from tests.fault.watching import away, wait_until
+from tests.faultrows import FaultRow
 
 BUCKET = "bucket"
 MiB = 1 << 20
@@ -179,7 +180,7 @@ def _serves(harness: DaemonHarness) -> bool:
 
 
 @pytest.mark.slow
-def test_four_drives_become_two_and_not_one(daemon: StartDaemon) -> None:
+def test_four_drives_become_two_and_not_one(daemon: StartDaemon, fault_row: FaultRow) -> None:
     harness = daemon(settings=SLOW)
     harness.client().create_bucket(Bucket=BUCKET)
     load = Load(harness)
@@ -207,6 +208,12 @@ def test_four_drives_become_two_and_not_one(daemon: StartDaemon) -> None:
     load.check()
     _without(harness, load, third)
     assert last.exists()
+    fault_row(
+        "a drive that every segment spans is drained, from 4 to 3 to 2 drives and from 16 "
+        "to 15, under load, and the daemon is killed meanwhile",
+        client="refused connections, then service",
+        status="rewriting, how much is left",
+    )
 
 
 @FULL
@@ -248,7 +255,9 @@ def test_a_pool_that_grew_is_rewritten_when_asked(daemon: StartDaemon) -> None:
 
 @FULL
 @pytest.mark.slow
-def test_drives_of_other_sizes_take_their_share(loops: MakeLoops, daemon: StartDaemon) -> None:
+def test_drives_of_other_sizes_take_their_share(
+    loops: MakeLoops, daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     loops(4, 128 * MiB)
     harness = daemon(settings={**SLOW, "pool.segment_bytes": 16 * MiB})
     harness.client().create_bucket(Bucket=BUCKET)
@@ -277,11 +286,19 @@ def test_drives_of_other_sizes_take_their_share(loops: MakeLoops, daemon: StartD
         _sound(harness)
         load.check()
         assert harness.stop() == 0
+    fault_row(
+        "drives of other sizes are added, and members moved, under load, and the daemon "
+        "is killed meanwhile",
+        client="refused connections, then service",
+        status="evening, how much is left",
+    )
 
 
 @FULL
 @pytest.mark.slow
-def test_without_room_a_drain_is_refused_or_waits(loops: MakeLoops, daemon: StartDaemon) -> None:
+def test_without_room_a_drain_is_refused_or_waits(
+    loops: MakeLoops, daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     loops(4, 128 * MiB)
     harness = daemon(settings=SLOW)
     client = harness.client()
@@ -311,3 +328,8 @@ def test_without_room_a_drain_is_refused_or_waits(loops: MakeLoops, daemon: Star
     _gone(harness, drive, is_mount=True)
     _sound(harness)
     load.check()
+    fault_row(
+        "a drain has no room",
+        client="nothing",
+        status="refused in a sentence, or waiting where room ran out on the way",
+    )

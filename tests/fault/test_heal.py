@@ -19,6 +19,7 @@ from tests.crash.content import Piece
 from tests.daemon.harness import DaemonHarness
 from tests.fault.conftest import StartDaemon
 from tests.fault.watching import move_away, move_back, wait_drive, wait_until
+from tests.faultrows import FaultRow
 
 MiB = 1 << 20
 BUCKET = "bucket"
@@ -116,7 +117,9 @@ def _load(harness: DaemonHarness, kept: dict[str, int]) -> Iterator[list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 2], ids=["with the primary", "another"])
 @pytest.mark.parametrize("running", [True, False], ids=["while running", "while stopped"])
-def test_an_emptied_drive_is_filled_again(daemon: StartDaemon, running: bool, number: int) -> None:
+def test_an_emptied_drive_is_filled_again(
+    daemon: StartDaemon, running: bool, number: int, fault_row: FaultRow
+) -> None:
     harness = daemon(settings=AT_ONCE)
     client = harness.client(**PATIENT)
     client.create_bucket(Bucket=BUCKET)
@@ -131,10 +134,17 @@ def test_an_emptied_drive_is_filled_again(daemon: StartDaemon, running: bool, nu
     _wait_copies(harness)
     kept |= _fill(client, 4, 100)
     _lose_others(harness, kept, *({1, 3} if number in (0, 2) else {0, 2}))
+    fault_row(
+        "a drive is emptied, or an empty one mounted in its place, the primary's among them",
+        client="nothing beyond an SDK's own retries",
+        status="the drive is back and empty; healing",
+    )
 
 
 @pytest.mark.slow
-def test_drives_that_missed_writes_get_them_when_they_are_back(daemon: StartDaemon) -> None:
+def test_drives_that_missed_writes_get_them_when_they_are_back(
+    daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     harness = daemon()
     client = harness.client(**PATIENT)
     client.create_bucket(Bucket=BUCKET)
@@ -155,10 +165,17 @@ def test_drives_that_missed_writes_get_them_when_they_are_back(daemon: StartDaem
     # What was written while two were away is 1+1 on the other two: those are still needed,
     # one of each pair may go.
     _lose_others(harness, kept, 0)
+    fault_row(
+        "a drive is away while others are written, and comes back",
+        client="nothing",
+        status="the drive was away and is being looked through; healing",
+    )
 
 
 @pytest.mark.slow
-def test_heal_that_is_killed_again_and_again_ends_all_the_same(daemon: StartDaemon) -> None:
+def test_heal_that_is_killed_again_and_again_ends_all_the_same(
+    daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     harness = daemon(
         settings={**AT_ONCE, "heal.rate_bytes_s": 8 * MiB, "pool.segment_bytes": 16 << 20}
     )
@@ -176,10 +193,18 @@ def test_heal_that_is_killed_again_and_again_ends_all_the_same(daemon: StartDaem
     _check(client, kept)
     _wait_copies(harness)
     _lose_others(harness, kept, 0, 1)
+    fault_row(
+        "the daemon is killed while it heals, again and again",
+        client="refused connections, then service",
+        status="healing goes on",
+    )
+    fault_row("writes, deletes and heal at once", client="nothing", status="healing")
 
 
 @pytest.mark.slow
-def test_four_of_sixteen_drives_emptied_at_once_under_load(daemon: StartDaemon) -> None:
+def test_four_of_sixteen_drives_emptied_at_once_under_load(
+    daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     harness = daemon(drives=16, settings=AT_ONCE)
     client = harness.client(**PATIENT)
     client.create_bucket(Bucket=BUCKET)
@@ -194,6 +219,11 @@ def test_four_of_sixteen_drives_emptied_at_once_under_load(daemon: StartDaemon) 
     _wait_healed(harness)
     _wait_copies(harness)
     _lose_others(harness, kept, 1, 3, 4, 8)
+    fault_row(
+        "four of sixteen drives (12+4) are emptied at once under load",
+        client="nothing beyond an SDK's own retries",
+        status="healing",
+    )
 
 
 @pytest.mark.slow

@@ -10,12 +10,15 @@ import pytest
 from tests.daemon.harness import DaemonDied, DaemonHarness
 from tests.fault.conftest import StartDaemon
 from tests.fault.watching import move_away, move_back, wait_until
+from tests.faultrows import FaultRow
 
 BUCKET = "bucket"
 
 
 @pytest.mark.slow
-def test_the_other_half_of_a_pool_does_not_go_on_from_old_metadata(daemon: StartDaemon) -> None:
+def test_the_other_half_of_a_pool_does_not_go_on_from_old_metadata(
+    daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     harness = daemon()
     client = harness.client()
     client.create_bucket(Bucket=BUCKET)
@@ -33,10 +36,17 @@ def test_the_other_half_of_a_pool_does_not_go_on_from_old_metadata(daemon: Start
         move_back(harness, number)
     harness.start()
     assert _keys(client) == {"before", "with one half"}
+    fault_row(
+        "a pool is started with half of its drives, and then with the other half",
+        client="the second start is refused",
+        status="the pool went on with other drives, which are named",
+    )
 
 
 @pytest.mark.slow
-def test_halves_that_went_on_without_each_other_are_not_joined(daemon: StartDaemon) -> None:
+def test_halves_that_went_on_without_each_other_are_not_joined(
+    daemon: StartDaemon, fault_row: FaultRow
+) -> None:
     harness = daemon()
     client = harness.client()
     client.create_bucket(Bucket=BUCKET)
@@ -62,6 +72,12 @@ def test_halves_that_went_on_without_each_other_are_not_joined(daemon: StartDaem
     wait_until(lambda: _states(harness) == {"online"}, "all drives are back", harness)
     assert _keys(client) == {"before", "with the other half"}
     assert client.get_object(Bucket=BUCKET, Key="before")["Body"].read() == b"x" * 100_000
+    fault_row(
+        "halves of a pool went on without each other (`--accept-missing`, or on two machines)",
+        client="the start with both is refused",
+        status="both sides are named",
+        lost="what one side wrote: whoever runs the store chooses which",
+    )
 
 
 def _stop_and_swap(harness: DaemonHarness, away: tuple[int, ...], back: tuple[int, ...]) -> None:

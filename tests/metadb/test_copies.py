@@ -17,6 +17,7 @@ from metadb.errors import MetadataFull, NoUsableCopy, PrimaryLost
 from metadb.lanes import Batch
 from metadb.mirror import DATABASE, LOG, STATE
 from metadb.sqlite import SqliteEngine
+from tests.faultrows import FaultRow
 from tests.metadb.copies import CONFIG, Pool, count, end_round, get, put, reboot, sqlite_rows
 from tests.metadb.faults import Faults
 
@@ -360,7 +361,9 @@ async def test_primary_with_a_flipped_bit_in_a_row_is_passed_over(
     connection.close()
 
 
-async def test_primary_whose_schema_is_no_utf_8_is_passed_over(tmp_path: Path) -> None:
+async def test_primary_whose_schema_is_no_utf_8_is_passed_over(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     pool = Pool(tmp_path / "a", 2)
     async with pool.open(create=True) as engine:
         await commit(engine, "a")
@@ -375,6 +378,11 @@ async def test_primary_whose_schema_is_no_utf_8_is_passed_over(tmp_path: Path) -
     async with killed.open() as engine:
         assert engine.primary_drive == "d1"
         assert engine.read(get, "a") == "x"
+    fault_row(
+        "the primary's schema page rots, even to bytes that are no text",
+        client="nothing",
+        status="another drive's copy is the primary",
+    )
 
 
 async def test_copy_with_a_flipped_bit_is_built_anew(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import trio.testing
 
 from store.chunks.geometry import default_parity
 from store.chunks.types import DriveState, RunId, segment_of
+from tests.faultrows import FaultRow
 from tests.store.bench import MIB, Bench, away, open_bench
 from tests.store.conftest import until
 
@@ -59,7 +60,9 @@ def all_whole(bench: Bench) -> None:
         assert path.stat().st_size >= offset + size, path
 
 
-async def test_a_member_file_that_is_gone_is_written_anew(tmp_path: Path) -> None:
+async def test_a_member_file_that_is_gone_is_written_anew(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path) as bench:
         (run,) = await bench.put(1, 5 * MIB)
         gone = bench.rig.members(run)[1]
@@ -72,6 +75,7 @@ async def test_a_member_file_that_is_gone_is_written_anew(tmp_path: Path) -> Non
         (record,) = bench.healer.report().history
         assert record.fragments == 5
         assert record.lost_stripes == 0
+    fault_row("a member file is deleted or cut", client="right bytes", status="healing")
 
 
 async def seal(bench: Bench) -> None:
@@ -83,7 +87,7 @@ async def seal(bench: Bench) -> None:
 
 @pytest.mark.parametrize("lost", [(0,), (1, 3)])
 async def test_drives_lost_for_good_are_built_on_others(
-    tmp_path: Path, lost: tuple[int, ...]
+    tmp_path: Path, lost: tuple[int, ...], fault_row: FaultRow
 ) -> None:
     async with open_bench(tmp_path, 6, 2) as bench:
         use_only(bench, 4)
@@ -100,9 +104,16 @@ async def test_drives_lost_for_good_are_built_on_others(
     # Two others may go now.
     others = [number for number in range(4) if number not in lost][:2]
     await without(tmp_path, contents, 6, *others)
+    fault_row(
+        "a drive is lost for good, another has room",
+        client="nothing",
+        status="healing, how much is left",
+    )
 
 
-async def test_a_drive_that_is_away_for_a_moment_is_not_given_up(tmp_path: Path) -> None:
+async def test_a_drive_that_is_away_for_a_moment_is_not_given_up(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path, 6, 2, wait_s=3600) as bench:
         use_only(bench, 4)
         await fill(bench)
@@ -119,9 +130,16 @@ async def test_a_drive_that_is_away_for_a_moment_is_not_given_up(tmp_path: Path)
         await bench.heal()
         assert bench.healer.report().heals_in_s is None
         await bench.check()
+    fault_row(
+        "a drive is taken away for a moment",
+        client="nothing",
+        status="the drive is offline, and when it will be given up",
+    )
 
 
-async def test_without_a_drive_to_build_on_heal_waits_for_one(tmp_path: Path) -> None:
+async def test_without_a_drive_to_build_on_heal_waits_for_one(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path, 4, 2) as bench:
         await fill(bench)
         bench.take_away(2)
@@ -130,6 +148,11 @@ async def test_without_a_drive_to_build_on_heal_waits_for_one(tmp_path: Path) ->
         report = bench.healer.report()
         assert (report.state, report.waiting_segments) == ("waiting", len(bench.rows()))
         assert report.history == []
+    fault_row(
+        "a drive is lost for good, every other is in the segment already",
+        client="nothing",
+        status="segments wait for a drive to be healed on",
+    )
 
 
 @pytest.mark.parametrize("gone", ["member", "tail", "middle"])
@@ -206,7 +229,9 @@ async def test_runs_named_while_heal_is_at_work_are_healed_too(tmp_path: Path) -
     await without(tmp_path, contents, 6, 1, 2)
 
 
-async def test_runs_freed_while_heal_is_at_work_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_runs_freed_while_heal_is_at_work_leave_nothing_behind(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path, 6, 2) as bench:
         use_only(bench, 4)
         freed = await bench.put(1, 8 * MIB)
@@ -224,9 +249,12 @@ async def test_runs_freed_while_heal_is_at_work_leave_nothing_behind(tmp_path: P
         for path in bench.rig.members(kept[0]):
             if path.exists():
                 assert path.stat().st_blocks * 512 < 2 * MIB
+    fault_row("writes, deletes and heal at once", client="nothing", status="healing")
 
 
-async def test_damage_found_by_a_read_is_repaired_right_after_it(tmp_path: Path) -> None:
+async def test_damage_found_by_a_read_is_repaired_right_after_it(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path) as bench:
         runs = await bench.put(1, 4 * MIB)
         whole = [path.read_bytes() for path in bench.rig.members(runs[0])]
@@ -245,9 +273,16 @@ async def test_damage_found_by_a_read_is_repaired_right_after_it(tmp_path: Path)
             + sum(each.damaged_fragments for each in bench.chunks.status()[1:])
             == 3
         )
+    fault_row(
+        "a bit flips in a fragment, data or parity, header or shard",
+        client="right bytes",
+        status="a damaged fragment, and then that it was repaired",
+    )
 
 
-async def test_what_cannot_be_had_is_left_where_it_may_still_be(tmp_path: Path) -> None:
+async def test_what_cannot_be_had_is_left_where_it_may_still_be(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path, 6, 2) as bench:
         use_only(bench, 4)
         (run,) = await bench.put(1, 3 * MIB)
@@ -268,6 +303,12 @@ async def test_what_cannot_be_had_is_left_where_it_may_still_be(tmp_path: Path) 
         await bench.heal()
         await bench.check()
         assert bench.healer.report().given_up_segments == 0
+    fault_row(
+        "a drive is lost and the others are damaged in the same stripe",
+        client="an error for those bytes",
+        status="segments have stripes that can't be had; healed when the drive is back",
+        lost="nothing, if it comes back",
+    )
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from store.drainplan import plan_drain
 from store.evening import Shelf, plan, spread
 from store.rewrite import NoRoom
 from store.types import ObjectMeta, PartClaim
+from tests.faultrows import FaultRow
 from tests.store.conftest import until
 from tests.store.posix import CALLER, box, read_back
 from tests.store.test_uploads import Md5Digester
@@ -61,7 +62,7 @@ async def test_a_drive_that_every_segment_spans_is_drained(
 
 
 @pytest.mark.slow
-async def test_four_drives_become_two(tmp_path: Path) -> None:
+async def test_four_drives_become_two(tmp_path: Path, fault_row: FaultRow) -> None:
     async with open_whole(tmp_path, 4) as store:
         await store.fill(4)
         gone = store.drives[:2]
@@ -75,6 +76,12 @@ async def test_four_drives_become_two(tmp_path: Path) -> None:
         store.assert_whole()
         await store.check()
         await store.scrub()
+    fault_row(
+        "a drive that every segment spans is drained, from 4 to 3 to 2 drives and from 16 "
+        "to 15, under load, and the daemon is killed meanwhile",
+        client="refused connections, then service",
+        status="rewriting, how much is left",
+    )
 
 
 @pytest.mark.slow
@@ -128,7 +135,7 @@ async def test_writes_deletes_and_rewriting_at_once(tmp_path: Path) -> None:
         await store.scrub()
 
 
-async def test_what_shares_bytes_goes_on_sharing_them(tmp_path: Path) -> None:
+async def test_what_shares_bytes_goes_on_sharing_them(tmp_path: Path, fault_row: FaultRow) -> None:
     async with open_whole(tmp_path, 4) as store:
         objects, uploads = store.namespace.objects, store.namespace.uploads
         await store.namespace.buckets.set_versioning("box", "enabled")
@@ -172,6 +179,11 @@ async def test_what_shares_bytes_goes_on_sharing_them(tmp_path: Path) -> None:
         store.objects["big"] = store.objects["a"][100_000:]
         await store.check()
         await store.scrub()
+    fault_row(
+        "segments are rewritten under copies, versions, parts of uploads, open and unlinked files",
+        client="nothing",
+        status="rewriting",
+    )
 
 
 async def test_only_what_is_named_of_a_run_is_rewritten(tmp_path: Path) -> None:
@@ -251,7 +263,9 @@ async def test_a_pool_that_grew_is_rewritten_on_demand(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_members_go_to_the_emptier_drive_until_all_are_filled_alike(tmp_path: Path) -> None:
+async def test_members_go_to_the_emptier_drive_until_all_are_filled_alike(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_whole(tmp_path, 4, 1, segment_bytes=4 * MIB) as store:
         await store.chunks.add_drive(tmp_path / "more")
         store.drives[4].draining = True
@@ -270,6 +284,12 @@ async def test_members_go_to_the_emptier_drive_until_all_are_filled_alike(tmp_pa
         assert report.history[-1].rewritten_bytes == 0
         await store.check()
         await store.scrub()
+    fault_row(
+        "drives of other sizes are added, and members moved, under load, and the daemon "
+        "is killed meanwhile",
+        client="refused connections, then service",
+        status="evening, how much is left",
+    )
 
 
 async def held(store: WholeStore) -> list[int]:
@@ -354,7 +374,9 @@ async def test_without_room_it_waits_and_goes_on_when_there_is_some(tmp_path: Pa
 
 
 @pytest.mark.slow
-async def test_a_drive_that_fails_meanwhile_costs_no_redundancy(tmp_path: Path) -> None:
+async def test_a_drive_that_fails_meanwhile_costs_no_redundancy(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_whole(tmp_path, 5, 2) as store:
         await store.fill(8)
         store.rebalancer.limit(4 * MIB)
@@ -375,6 +397,11 @@ async def test_a_drive_that_fails_meanwhile_costs_no_redundancy(tmp_path: Path) 
         await store.settled()
         store.assert_whole()
         await store.check()
+    fault_row(
+        "a drive goes away while segments are rewritten",
+        client="nothing",
+        status="waiting, for which drive",
+    )
 
 
 async def test_the_plan_of_a_drain_says_what_it_takes(tmp_path: Path) -> None:

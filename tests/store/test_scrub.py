@@ -19,6 +19,7 @@ import trio.testing
 from metadb.statements import Tx
 from store.chunks.types import RunId
 from store.scrub import Scrubber, ScrubConfig
+from tests.faultrows import FaultRow
 from tests.store.bench import MIB, Bench, open_bench
 from tests.store.conftest import until
 from tests.store.test_heal import all_whole, fill, seal, without
@@ -50,7 +51,7 @@ async def test_a_pass_over_sound_drives_finds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_one_pass_repairs_every_flipped_bit(tmp_path: Path) -> None:
+async def test_one_pass_repairs_every_flipped_bit(tmp_path: Path, fault_row: FaultRow) -> None:
     """At most m fragments of a stripe, in data and parity, headers and shards alike."""
     noise = random.Random(6)
     async with open_bench(tmp_path, 4, 2, stripe_bytes=128 << 10) as bench:
@@ -74,6 +75,11 @@ async def test_one_pass_repairs_every_flipped_bit(tmp_path: Path) -> None:
             record = await scrubber.finish()
         assert (record.damaged, record.lost_stripes) == (0, 0)
         assert {path: path.read_bytes() for path in before} == before
+    fault_row(
+        "bits flip all over, at most m fragments of a stripe (10,000 with `TWOFOLD_FULL=1`)",
+        client="right bytes",
+        status="one pass of scrub: so many damaged, so many repaired; the next finds none",
+    )
 
 
 def flip_bit(path: Path, offset: int, bit: int) -> None:
@@ -82,7 +88,7 @@ def flip_bit(path: Path, offset: int, bit: int) -> None:
         os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), offset)
 
 
-async def test_what_no_row_names_is_given_back(tmp_path: Path) -> None:
+async def test_what_no_row_names_is_given_back(tmp_path: Path, fault_row: FaultRow) -> None:
     async with open_bench(tmp_path) as bench:
         freed = await bench.put(1, 8 * MIB)
         kept = await bench.put(2, 2 * MIB)
@@ -103,9 +109,14 @@ async def test_what_no_row_names_is_given_back(tmp_path: Path) -> None:
         assert record.leaks == 4
         assert all(path.stat().st_blocks * 512 < 2 * MIB for path in members)
         await bench.check()
+    fault_row(
+        "reclaim is killed between its rows and its holes",
+        client="nothing",
+        status="scrub: leaks, given back",
+    )
 
 
-async def test_files_of_no_segment_are_removed(tmp_path: Path) -> None:
+async def test_files_of_no_segment_are_removed(tmp_path: Path, fault_row: FaultRow) -> None:
     async with open_bench(tmp_path) as bench:
         (run,) = await bench.put(1, MIB)
         member = bench.rig.members(run)[0]
@@ -115,9 +126,17 @@ async def test_files_of_no_segment_are_removed(tmp_path: Path) -> None:
             await scrubber.finish()
         assert not stray.exists()
         assert member.exists()
+    fault_row(
+        "files that belong to no segment",
+        client="nothing",
+        status="removed by the next survey or scrub",
+        lost="-",
+    )
 
 
-async def test_a_missing_member_is_found_and_left_to_heal(tmp_path: Path) -> None:
+async def test_a_missing_member_is_found_and_left_to_heal(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path) as bench:
         (run,) = await bench.put(1, 3 * MIB)
         await seal(bench)
@@ -128,9 +147,12 @@ async def test_a_missing_member_is_found_and_left_to_heal(tmp_path: Path) -> Non
             with trio.fail_after(30):
                 await scrubber.finish()
         assert gone.read_bytes() == before
+    fault_row("a member file is deleted or cut", client="right bytes", status="healing")
 
 
-async def test_sectors_that_cannot_be_read_are_written_anew(tmp_path: Path) -> None:
+async def test_sectors_that_cannot_be_read_are_written_anew(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path) as bench:
         (run,) = await bench.put(1, 3 * MIB)
         await seal(bench)
@@ -143,9 +165,41 @@ async def test_sectors_that_cannot_be_read_are_written_anew(tmp_path: Path) -> N
         assert record.repaired == 1
         all_whole(bench)
         await bench.check()
+    fault_row(
+        "a sector can't be read",
+        client="right bytes",
+        status="a read error; the fragment is written anew",
+    )
 
 
-async def test_what_cannot_be_repaired_is_told_and_stays_as_it_is(tmp_path: Path) -> None:
+async def test_fragments_that_were_written_in_part_are_written_anew(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
+    async with open_bench(tmp_path) as bench:
+        (run,) = await bench.put(1, 3 * MIB)
+        await seal(bench)
+        before = [path.read_bytes() for path in bench.rig.members(run)]
+        torn = bench.fragments()[::5]
+        for path, offset, size in torn:
+            with path.open("r+b") as file:
+                os.pwrite(file.fileno(), bytes(size // 2), offset + size - size // 2)
+        await bench.check()
+        async with scrubbing(bench) as scrubber:
+            await scrubber.finish()
+            record = await scrubber.finish()
+        assert record.damaged == 0
+        assert [path.read_bytes() for path in bench.rig.members(run)] == before
+        assert sum(drive.damaged_fragments for drive in bench.chunks.pool.drives) == len(torn)
+    fault_row(
+        "fragments are written in part (torn writes)",
+        client="right bytes",
+        status="damaged fragments, and then that they were repaired",
+    )
+
+
+async def test_what_cannot_be_repaired_is_told_and_stays_as_it_is(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     async with open_bench(tmp_path) as bench:
         (run,) = await bench.put(1, 2 * MIB)
         await seal(bench)
@@ -162,6 +216,12 @@ async def test_what_cannot_be_repaired_is_told_and_stays_as_it_is(tmp_path: Path
             await scrubber.finish()
             assert sum(drive.damaged_fragments for drive in bench.chunks.pool.drives) == 3
         assert [path.read_bytes() for path in bench.rig.members(run)] == before
+    fault_row(
+        "more than m fragments of a stripe rot",
+        client="an error for those bytes, never wrong ones",
+        status="stripes lost",
+        lost="that stripe",
+    )
 
 
 async def test_a_pass_goes_on_where_it_was_and_pauses(tmp_path: Path) -> None:

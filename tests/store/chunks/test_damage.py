@@ -11,6 +11,7 @@ from store.chunks.errors import Unrecoverable
 from store.chunks.events import FragmentDamaged
 from store.chunks.geometry import BLOCK_BYTES, HEADER_BYTES, full_record_size
 from store.chunks.types import Run, offset_of, segment_of
+from tests.faultrows import FaultRow
 from tests.store.chunks.rig import OpenRig, Rig, get, pattern, put
 
 MIB = 1 << 20
@@ -151,7 +152,9 @@ async def two_runs(opened: Rig) -> tuple[Run, Run]:
     return first, second
 
 
-async def test_fragments_swapped_between_runs_are_not_believed(rig: OpenRig) -> None:
+async def test_fragments_swapped_between_runs_are_not_believed(
+    rig: OpenRig, fault_row: FaultRow
+) -> None:
     async with rig() as opened:
         first, second = await two_runs(opened)
         record = full_record_size(opened.chunks.segment(segment_of(first.id)))
@@ -159,6 +162,11 @@ async def test_fragments_swapped_between_runs_are_not_believed(rig: OpenRig) -> 
             copy_range(path, offset_of(second.id), path, offset_of(first.id), record)
         assert await get(opened.chunks, [first]) == pattern(MIB, 1)
         assert damaged(opened) == 2
+    fault_row(
+        "fragments land in each other's places (misdirected writes)",
+        client="right bytes",
+        status="damaged fragments, and then that they were repaired",
+    )
 
 
 async def test_fragments_swapped_between_stripes_are_not_believed(rig: OpenRig) -> None:

@@ -10,9 +10,12 @@ import pytest
 from store.chunks.drive_io import DriveIO
 from store.chunks.label import format_drives
 from store.chunks.types import SegmentId
+from tests.faultrows import FaultRow
 
 
-def test_foreign_files_among_the_members_are_passed_over(tmp_path: Path) -> None:
+def test_foreign_files_among_the_members_are_passed_over(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     drive = tmp_path / "drive"
     format_drives([drive])
     io = DriveIO(drive)
@@ -26,6 +29,7 @@ def test_foreign_files_among_the_members_are_passed_over(tmp_path: Path) -> None
     assert io.list_folders() == ["07"]
     assert [member.segment for member in io.list_segments("07")] == [0x107]
     io.detach()
+    fault_row("foreign files lie among the members", client="nothing", status="nothing")
 
 
 def test_a_drive_that_was_let_go_is_not_attached_by_a_thread_that_hung(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from store.chunks.errors import NoSpace
 from store.chunks.types import DriveState, Owner, Run
+from tests.faultrows import FaultRow
 from tests.store.chunks.rig import OpenRig, Rig, get, pattern, put
 
 MIB = 1 << 20
@@ -80,7 +81,9 @@ async def test_full_file_systems_are_no_space_and_freeing_helps(
 
 
 @pytest.mark.slow
-async def test_a_bare_mount_point_is_never_written_to(rig: OpenRig, mounts: list[Path]) -> None:
+async def test_a_bare_mount_point_is_never_written_to(
+    rig: OpenRig, mounts: list[Path], fault_row: FaultRow
+) -> None:
     body = pattern(3 * MIB)
     async with rig() as opened:
         runs = await put(opened.chunks, body)
@@ -98,3 +101,8 @@ async def test_a_bare_mount_point_is_never_written_to(rig: OpenRig, mounts: list
         await opened.chunks.pool.rejoin(opened.chunks.pool.drives[1])
         assert opened.chunks.status()[1].state is DriveState.ONLINE
         assert await get(opened.chunks, await put(opened.chunks, body)) == body
+    fault_row(
+        "a drive is not mounted, its bare mount point is there",
+        client="nothing",
+        status="offline; the mount point is not written to",
+    )

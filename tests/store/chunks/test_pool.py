@@ -23,6 +23,7 @@ from store.chunks.label import (
 )
 from store.chunks.pool import Pool, open_drives
 from store.chunks.types import DriveState
+from tests.faultrows import FaultRow
 
 
 @pytest.fixture
@@ -203,12 +204,17 @@ def test_drives_of_two_stores_are_refused(paths: list[Path]) -> None:
     assert states(open_drives(paths[:2])) == [ONLINE, ONLINE]
 
 
-def test_a_copied_drive_is_refused(paths: list[Path]) -> None:
+def test_a_copied_drive_is_refused(paths: list[Path], fault_row: FaultRow) -> None:
     format_drives(paths)
     shutil.rmtree(paths[1])
     shutil.copytree(paths[0], paths[1])
     with pytest.raises(LabelError, match="same label"):
         open_drives(paths)
+    fault_row(
+        "a drive and a copy of it are both there at the start",
+        client="the daemon does not start, and says why",
+        status="both paths have the same label",
+    )
 
 
 def test_an_extra_folder_without_label_is_passed_over(paths: list[Path]) -> None:
@@ -373,7 +379,7 @@ async def test_a_replacement_that_fails_can_be_tried_again(
     pool.close()
 
 
-def test_a_drive_that_was_replaced_is_passed_over(paths: list[Path]) -> None:
+def test_a_drive_that_was_replaced_is_passed_over(paths: list[Path], fault_row: FaultRow) -> None:
     format_drives(paths)
     label = label_at(paths[0])
     old = paths[3].with_name("old")
@@ -386,6 +392,11 @@ def test_a_drive_that_was_replaced_is_passed_over(paths: list[Path]) -> None:
     assert states(pool) == [ONLINE] * 3 + [DriveState.OFFLINE]
     pool.close()
     assert (paths[3] / "twofold" / "label").read_bytes() == before
+    fault_row(
+        "a drive that was replaced or drained is named by the configuration still",
+        client="nothing",
+        status="a warning in the log; it is not used",
+    )
 
 
 def test_the_label_is_replaced_whole(paths: list[Path]) -> None:
