@@ -62,9 +62,10 @@ class PayloadMode(enum.Enum):
 _NAMED_MODES = {mode.value.encode(): mode for mode in PayloadMode if mode is not PayloadMode.HASHED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen: one is made for each request, and freezing it would take as long again.
+@dataclass(slots=True, kw_only=True)
 class AuthContext:
-    """Who signed a request, and what its body must prove.
+    """Who signed a request, and what its body must prove. Never changed.
 
     access_key: "" for an anonymous request. account: whom the key acts for. access, facts, maker:
     as in `Credential`. payload_sha256: 64 lower-case hex digits if payload_mode is HASHED.
@@ -182,19 +183,30 @@ def parse_credential(
     credential: str, malformed: Malformed, services: Sequence[str] = ("s3",)
 ) -> Claim:
     """Split access-key/date/region/s3/aws4_request; the access key may contain slashes."""
-    parts = credential.rsplit("/", 4)
-    if len(parts) != 5 or not parts[0]:
+    parts = _split_credential(credential)
+    if parts is None:
         raise malformed(
             "The Credential is mal-formed; expecting "
             '"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
         )
-    access_key, date, region, service, terminator = parts
+    access_key, date, region, service, terminator, scope = parts
     if service not in services:
         raise malformed(f'incorrect service "{service}". This endpoint belongs to "{services[0]}".')
     if terminator != "aws4_request":
         raise malformed(f'incorrect terminal "{terminator}". This endpoint uses "aws4_request".')
-    scope = credential[len(access_key) + 1 :]
     return Claim(access_key=access_key, date=date, region=region, scope=scope, service=service)
+
+
+# A client's requests have their credential and their signed names in common, for a day.
+@functools.lru_cache(maxsize=256)
+def _split_credential(credential: str) -> tuple[str, str, str, str, str, str] | None:
+    """Access key, date, region, service, terminator and scope."""
+    parts = credential.rsplit("/", 4)
+    if len(parts) != 5 or not parts[0]:
+        return None
+    access_key, date, region, service, terminator = parts
+    scope = credential[len(access_key) + 1 :]
+    return access_key, date, region, service, terminator, scope
 
 
 @functools.lru_cache(maxsize=1024)
@@ -246,8 +258,9 @@ def _parse_signature(signature: str, malformed: Malformed) -> str:
     return signature.lower()
 
 
-def _parse_signed_names(text: str, malformed: Malformed) -> list[bytes]:
-    names = text.encode("latin-1").split(b";")
+@functools.lru_cache(maxsize=256)
+def _parse_signed_names(text: str, malformed: Malformed) -> tuple[bytes, ...]:
+    names = tuple(text.encode("latin-1").split(b";"))
     if not _is_header_list(text) or b"" in names or len(set(names)) != len(names):
         raise malformed("SignedHeaders must be distinct lower-case names joined by semicolons.")
     return names

@@ -10,6 +10,7 @@ Pure functions. Source: Amazon S3 user guide, "Working with object metadata"; AP
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Any
 from urllib.parse import parse_qsl
@@ -42,6 +43,7 @@ _FIELDS = {
     b"expires": "expires",
     b"x-amz-website-redirect-location": "website_redirect",
 }
+_fields_of = operator.attrgetter(*_FIELDS.values())
 _OVERRIDES = {
     "response-content-type": b"content-type",
     "response-content-encoding": b"content-encoding",
@@ -146,7 +148,7 @@ def checked_tags(pairs: list[tuple[str, str]], count_max: int = TAGS_MAX) -> Tag
 
 def meta_headers(meta: ObjectMeta) -> list[Header]:
     """The headers that a GET or HEAD shows of an object."""
-    if meta is DEFAULT_META:
+    if not any(_fields_of(meta)) and not meta.user and not meta.tags:
         return [(b"content-type", DEFAULT_TYPE)]
     headers: list[Header] = []
     missing = 0
