@@ -36,6 +36,7 @@ import daemon.drives
 import daemon.rejoin
 import daemon.services
 import metadb.sqlite
+import metadb.upgrade
 import metadb.upkeep
 import store.chunks.placement
 import store.chunks.segment
@@ -45,6 +46,7 @@ import store.rebuild
 import store.reclaim
 import store.scrub
 import store.uploads
+from daemon.events import History
 from daemon.services import OpenStore
 from daemon.settings import (
     HealSettings,
@@ -55,7 +57,9 @@ from daemon.settings import (
 )
 from metadb import content as content_rows
 from metadb.errors import PrimaryLost
+from metadb.journal import Journal
 from metadb.mirror import DATABASE, LOG
+from store.access.sealed import Keyring, MasterKey, Secret
 from store.chunks.config import ChunkConfig
 from store.chunks.drive import Drive
 from store.chunks.drive_io import Handle, Probe
@@ -72,6 +76,7 @@ T = TypeVar("T")
 Damage = tuple[SegmentId, int]
 """A stripe: its segment, and where its record begins in each member."""
 
+KEYS = Keyring(keys=(MasterKey(id=bytes(8), key=Secret(bytes(32))),))
 DRIVE_BYTES = 1 << 30
 STRIPE_BYTES = 64 << 10
 SEGMENT_BYTES = 3 << 20
@@ -115,6 +120,7 @@ class World:
     paths: list[Path]
     boots: int = 0
     dead: bool = False
+    journal: Journal = field(default_factory=Journal)
     gone: set[int] = field(default_factory=set)
     full: set[int] = field(default_factory=set)
     impaired: set[int] = field(default_factory=set)
@@ -170,7 +176,7 @@ def patched(world: World) -> Iterator[None]:
     """Everything small and quick, and this world's drives, for the length of the context."""
     io = type("ThisWorldIO", (WorldIO,), {"world": world})
 
-    def open_ours(paths: tuple[str, ...]) -> Pool:
+    def open_ours(paths: tuple[str, ...], **_: object) -> Pool:
         return open_drives(paths, io=io)
 
     def configure(settings: Settings) -> ChunkConfig:
@@ -184,7 +190,8 @@ def patched(world: World) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(daemon.services, "open_drives", open_ours)
         patch.setattr(daemon.services, "_chunk_config", configure)
-        patch.setattr(metadb.sqlite, "boot_id", lambda: f"boot-{world.boots}")
+        for module in (metadb.sqlite, metadb.upgrade):
+            patch.setattr(module, "boot_id", lambda: f"boot-{world.boots}")
         for module, name, value in (
             (daemon.rejoin, "_LOOK_EVERY_S", 0.02),
             (daemon.rejoin, "_AGAIN_AFTER_S", 0.1),
@@ -232,7 +239,10 @@ class Life:
 
     def _run(self, settings: Settings, started: SimpleQueue[BaseException | None]) -> None:
         async def main() -> None:
-            async with daemon.services.opened_store(settings, None) as opened:  # type: ignore[arg-type]
+            history = History(Path(settings.state.folder))
+            journal = self.world.journal
+            opening = daemon.services.opened_store(settings, KEYS, history, journal)
+            async with opening as opened:
                 self.store = opened
                 self._token = trio.lowlevel.current_trio_token()
                 self._ended = trio.Event()
@@ -323,6 +333,9 @@ class Life:
         gc.collect()
         if failure is not None and not self.world.dead and not _is_lost(failure):
             raise failure
+        if self.world.dead:
+            # Another process has nothing of this one's memory.
+            self.world.journal = Journal()
         self.world.dead = False
 
 

@@ -136,6 +136,7 @@ class Machine(RuleBasedStateMachine):
         self.ids: Ids = {None: "null"}
         self.written = 0
         self.crash_after: int | None = None
+        self.killed = False
         self.trace: list[tuple[str, dict[str, Any]]] = []
         next(self.numbers)
 
@@ -172,14 +173,14 @@ class Machine(RuleBasedStateMachine):
         Raises Skip where the store ended meanwhile (it is on its feet again then), or refused.
         """
         after, self.crash_after = self.crash_after, None
+        self.killed = self.killed or after is not None
         try:
             found = self.rig.do(call, crash_after=after)
         except Ended:
             # It may have come to be, or not.
             done, its_node = twin(self.model, node)
             change(done, its_node)
-            self.states.append(done)
-            self.revive()
+            self.revive(done)
             raise Skip from None
         except (NoSpace, Unavailable) as refused:
             self.excuse(refused)
@@ -202,15 +203,22 @@ class Machine(RuleBasedStateMachine):
         else:
             assert placeable < needed, refused
 
-    def revive(self) -> None:
-        """A new life after a sudden end; the model becomes what of it there is."""
+    def revive(self, *under_way: Whole) -> None:
+        """A new life after a sudden end; the model becomes what of it there is.
+
+        Where only the primary was lost, the process goes on, and takes nothing back.
+        """
         self.rig.life.join()
+        if not self.killed:
+            self.states = self.states[-1:]
+        self.states += under_way
         self.rig.reopen()
         self.choose()
 
     def choose(self) -> None:
         """Find out which of the possible states it is."""
         self.handles.clear()
+        self.killed = False
         seen = self.rig.do(lambda opened: look(opened, set()))
         wrong = []
         for state in reversed(self.states):
@@ -751,6 +759,7 @@ class Machine(RuleBasedStateMachine):
     @rule(power=st.booleans())
     @excusable
     def crash(self, power: bool) -> None:
+        self.killed = True
         self.rig.life.crash()
         if power:
             self.rig.boot()
