@@ -19,7 +19,9 @@ from store.identity.names import entity_arn
 from store.identity.records import Group, Kind, User
 from store.identity.sessions import Session, Source
 from tests.s3api.conftest import ALICE
+from tests.s3api.iamclients import client_of
 from tests.s3api.permissions import CALLS, TRIED, World
+from tests.s3api.test_forms import post
 
 ACCOUNT = ALICE.account.id
 OTHER = "home/other/"
@@ -184,6 +186,29 @@ def test_ones_own_folder_is_listed_and_nothing_else(somebody, name):
     assert somebody.folder.encode() in listed.body
     for elsewhere in (OTHER, "home/", "", somebody.folder[:-1]):
         assert is_denied(somebody.send(call, elsewhere)), elsewhere
+
+
+def test_a_signed_form_reaches_ones_own_folder_and_no_other(somebody):
+    key, bucket = somebody.key, somebody.world.bucket
+    endpoint = somebody.world.endpoint
+    token = key.session_token or None
+    client = client_of(endpoint, "s3", key.access_key, key.secret_key, token)
+    for prefix, done in ((somebody.folder, True), (OTHER, False), ("home/", False), ("", False)):
+        form = client.generate_presigned_post(bucket, f"{prefix}form")
+        answer = post(endpoint, bucket, form["fields"])
+        assert (answer.status == 204) is done, (prefix, answer)
+        assert is_denied(answer) is not done
+        moved = post(endpoint, bucket, {**form["fields"], "key": f"{OTHER}form"})
+        assert is_denied(moved)
+
+
+def test_a_batch_deletes_what_is_ones_own_and_refuses_the_rest(somebody):
+    names = [f"{prefix}batch" for prefix in (somebody.folder, OTHER, somebody.folder[:-1], "")]
+    listed = "".join(f"<Object><Key>{name}</Key></Object>" for name in names)
+    call = replace(CALLS["DeleteObjects"], body=f"<Delete>{listed}</Delete>")
+    answer = somebody.send(call, "")
+    assert answer.body.count(b"<Code>AccessDenied</Code>") == len(names) - 1
+    assert f"<Deleted><Key>{names[0]}</Key>".encode() in answer.body
 
 
 @pytest.mark.parametrize("names", PARTS, ids=["first", "second"])
