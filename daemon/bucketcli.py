@@ -5,7 +5,6 @@ Sizes are given in bytes or with a unit (10GB, 10GiB, 10g: powers of 1000 and, w
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Annotated, TypeVar
 
 from cyclopts import App, Parameter
 
+from daemon.asking import SocketOption, daemon_at
 from daemon.buckettalk import Ask, BucketError, BucketReport, Question, talking
-from daemon.cli import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_USAGE, ConfigOption, fail
+from daemon.cli import EXIT_USAGE, ConfigOption, fail
 
-SocketOption = Annotated[Path | None, Parameter(negative="")]
 JsonOption = Annotated[bool, Parameter(negative="")]
 T = TypeVar("T")
 
@@ -168,18 +167,8 @@ def _all(ask: Ask) -> Sequence[BucketReport]:
 
 def _with_daemon(config: Path | None, socket: Path | None, do: Callable[[Ask], T]) -> T:
     """Do it with the daemon's ear, or say why that can't be had."""
-    from daemon.config import ConfigError, control_socket_of
-    from daemon.control import NoDaemon
-
-    try:
-        with talking(socket or control_socket_of(config, os.environ)) as ask:
-            return do(ask)
-    except ConfigError as error:
-        fail(EXIT_USAGE, *error.faults)
-    except NoDaemon as error:
-        fail(EXIT_NO_DAEMON, str(error))
-    except BucketError as error:
-        fail(EXIT_FAILED, str(error))
+    with daemon_at(config, socket, BucketError) as path, talking(path) as ask:
+        return do(ask)
 
 
 def _show(buckets: Sequence[BucketReport], *, json: bool) -> None:

@@ -12,12 +12,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from daemon.cli import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_USAGE, ConfigOption, fail
+from daemon.asking import SocketOption, daemon_at
+from daemon.cli import EXIT_FAILED, EXIT_USAGE, ConfigOption, fail
 from daemon.drivetalk import Order, OrderRefused, Verb, give_order
 from daemon.report import PoolReport, ScrubPass, duration_text, size_text
 from daemon.welcome import heal_text, rebalance_text, table
-
-SocketOption = Annotated[Path | None, Parameter(negative="")]
 
 drive = App(name="drive", help="List, add, replace, drain and rebalance drives.")
 heal = App(name="heal", help="Show what is being healed, and what was.")
@@ -272,29 +271,15 @@ def _named(drive: str) -> str:
 
 
 def _pool(config: Path | None, socket: Path | None) -> PoolReport:
-    from daemon.config import ConfigError, control_socket_of
-    from daemon.control import NoDaemon, ask_status
+    from daemon.control import ask_status
 
-    try:
-        report = ask_status(socket or control_socket_of(config, os.environ))
-    except ConfigError as error:
-        fail(EXIT_USAGE, *error.faults)
-    except NoDaemon as error:
-        fail(EXIT_NO_DAEMON, str(error))
+    with daemon_at(config, socket) as path:
+        report = ask_status(path)
     if report.pool is None:
         fail(EXIT_FAILED, "the store is not up: see twofold status")
     return report.pool
 
 
 def _order(config: Path | None, socket: Path | None, order: Order) -> str:
-    from daemon.config import ConfigError, control_socket_of
-    from daemon.control import NoDaemon
-
-    try:
-        return give_order(socket or control_socket_of(config, os.environ), order)
-    except ConfigError as error:
-        fail(EXIT_USAGE, *error.faults)
-    except NoDaemon as error:
-        fail(EXIT_NO_DAEMON, str(error))
-    except OrderRefused as error:
-        fail(EXIT_FAILED, str(error))
+    with daemon_at(config, socket, OrderRefused) as path:
+        return give_order(path, order)

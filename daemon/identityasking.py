@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from daemon.cli import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_USAGE, fail
+from daemon.asking import daemon_at
+from daemon.cli import EXIT_FAILED, EXIT_USAGE, fail
 from daemon.identitytalk import Answer, IdentityRefused, Question, ask_identity
 from daemon.welcome import table
 
@@ -46,18 +46,9 @@ HERE = Where()
 
 def ask(where: Where, what: str, verb: str, **more: object) -> int:
     """Have it done, show the answer; the exit code."""
-    from daemon.config import ConfigError, control_socket_of
-    from daemon.control import NoDaemon
-
     question = Question(what=what, verb=verb, account=where.account, **more)  # type: ignore[arg-type]
-    try:
-        answer = ask_identity(where.socket or control_socket_of(where.config, os.environ), question)
-    except ConfigError as error:
-        fail(EXIT_USAGE, *error.faults)
-    except NoDaemon as error:
-        fail(EXIT_NO_DAEMON, str(error))
-    except IdentityRefused as error:
-        fail(EXIT_FAILED, str(error))
+    with daemon_at(where.config, where.socket, IdentityRefused) as path:
+        answer = ask_identity(path, question)
     _show(answer, json=where.json)
     return EXIT_FAILED if answer.failed else 0
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from daemon.cli import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_USAGE, ConfigOption, fail
+from daemon.asking import SocketOption, daemon_at
+from daemon.cli import EXIT_FAILED, EXIT_USAGE, ConfigOption, fail
 from daemon.undeletetalk import PAGE, Ask, LostReport, Question, UndeleteError, talking
 
-SocketOption = Annotated[Path | None, Parameter(negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
 
 
@@ -57,12 +56,9 @@ def undelete(
     socket:
         The daemon's control socket, if it is elsewhere.
     """
-    from daemon.config import ConfigError, control_socket_of
-    from daemon.control import NoDaemon
-
     try:
         bucket, key = place_of(path)
-        with talking(socket or control_socket_of(config, os.environ)) as ask:
+        with daemon_at(config, socket, UndeleteError) as daemon, talking(daemon) as ask:
             if list_only:
                 _show(list(_below(ask, bucket, key)), json=json)
             elif recursive:
@@ -71,12 +67,6 @@ def undelete(
                 _restore_one(ask, bucket, key, version)
     except PathRefused as error:
         fail(EXIT_USAGE, str(error))
-    except ConfigError as error:
-        fail(EXIT_USAGE, *error.faults)
-    except NoDaemon as error:
-        fail(EXIT_NO_DAEMON, str(error))
-    except UndeleteError as error:
-        fail(EXIT_FAILED, str(error))
 
 
 def place_of(path: str) -> tuple[str, str]:
