@@ -19,8 +19,8 @@ from store.chunks.label import Label
 
 T = TypeVar("T")
 
-ANSWER_S = 20.0
-"""A drive that has to spin up first takes up to 15 s."""
+ANSWER_S = 30.0
+"""A drive that has to spin up first takes up to 15 s, one that is busy as well some more."""
 
 
 class PatientIO(DriveIO):

@@ -11,7 +11,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,13 +24,13 @@ from daemon.addresses import Address, parse_address
 from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.events import History
 from daemon.lifecycle import StartError
-from daemon.patience import ANSWER_S, PatientIO
+from daemon.patience import PatientIO
 from daemon.rejoin import take_drives_back
 from daemon.settings import ProviderSettings, S3Settings, Settings
 from daemon.witness import Witness
 from metadb.errors import MetadataFull, NoUsableCopy, SchemaTooNew, UpgradeFailed
 from metadb.sqlite import CopyPlace, Journal, MetadbConfig, SqliteEngine, open_engine
-from metadb.trial import hanging
+from metadb.trial import hanging, sync_whole
 from s3api import http1
 from s3api.app import S3App
 from s3api.credentials import (
@@ -270,7 +270,13 @@ async def _open_pool(settings: Settings, witness: Witness) -> Pool:
 async def _opened_engine(
     settings: Settings, pool: Pool, history: History, journal: Journal | None
 ) -> AsyncIterator[SqliteEngine]:
-    places = await _places_that_answer(pool)
+    journal = journal or Journal()
+    places = await _places_that_answer(pool, journal.hung_drives, settings.pool.io_deadline_s)
+    if journal.bytes_unsynced:
+        # Rows must not outlive the bytes they name, and whose process wrote those is over.
+        for place in await sync_whole(places, settings.pool.flush_deadline_s):
+            log.warning("%s: not all that was written here is durable", place.path)
+        journal.bytes_unsynced = False
     config = MetadbConfig(
         copies=copies_wanted(pool),
         flush_interval_s=settings.metadata.flush_interval_s,
@@ -304,12 +310,18 @@ async def _opened_engine(
         raise StartError(f"the metadata can't be opened: {error}") from error
 
 
-async def _places_that_answer(pool: Pool) -> list[CopyPlace]:
+async def _places_that_answer(
+    pool: Pool, known_hung: Set[str], deadline_s: float
+) -> list[CopyPlace]:
     """Where copies may stand, on drives that are there; those that hang are fenced."""
-    drives = {drive.id: drive for drive in pool.drives if drive.state is not DriveState.OFFLINE}
-    places = [copy_place(drive) for drive in drives.values()]
-    for place in await hanging(places, ANSWER_S):
-        drives[DriveId(place.drive)].note_hung("write")
+    places = []
+    for drive in pool.drives:
+        if drive.id in known_hung:
+            drive.note_hung("flush")
+        elif drive.state is not DriveState.OFFLINE:
+            places.append(copy_place(drive))
+    for place in await hanging(places, deadline_s):
+        pool.by_id[DriveId(place.drive)].note_hung("write")
         places.remove(place)
     return places
 

@@ -11,7 +11,9 @@ Invariants:
   E2 when `barrier` returns, all that was committed before the call survives the loss of the
      process, of power, and of any drives but one that hold a copy;
   E3 the hook given to `before_flush` has finished before any commit it could see becomes durable
-     on a copy, so that rows never outlive the bytes they name.
+     on a copy, so that rows never outlive the bytes they name;
+  E4 what `transact` did that was answered survives the loss of the primary's drive as well, flushed
+     or not, as long as somebody opens the store again with the same journal.
 Concurrency: one trio loop. `transact` and `read` may be called from any task of it, never from
 a thread. They must be short: page what is long, or use the scan lane.
 """

@@ -240,6 +240,8 @@ class Flusher:
             self.primary.lane.submit(self.primary.sync_log, batch)
         errors = await batch.wait(self._deadline_s)
         if last and (error := errors.pop()) is not None:
+            if isinstance(error, TimeoutError):
+                self.journal.hung_drives.add(self.primary.drive)
             raise _as_primary_lost(error)
         failed = [(c, e) for c, e in zip(copies, errors, strict=True) if e is not None]
         if failed:

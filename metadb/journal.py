@@ -52,10 +52,16 @@ class Lack:
 
 
 class Journal:
-    """See the module."""
+    """See the module.
+
+    bytes_unsynced: whether its rows may name bytes that aren't durable (E3).
+    hung_drives: primaries that did not answer in time, which needn't be asked once more.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.bytes_unsynced = False
+        self.hung_drives: set[str] = set()
         self._clear()
 
     def _clear(self) -> None:
@@ -166,6 +172,7 @@ class Journal:
         if kind != _PACKED:
             raise ValueError(f"a journal is packed as {kind} here")
         self.steps[:] = steps
+        self.bytes_unsynced = True
         self._ends, self._gone, self._position, self._bases, self._run, self._left_out = fields
 
     # -- after the primary was lost --------------------------------------------------------

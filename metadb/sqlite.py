@@ -3,14 +3,15 @@
     transact, read   on the loop's connection; WAL, `synchronous = OFF` (`primary`)
     barrier          copies' logs written and everything synced at once (`flusher`, `mirror`)
     run              timed barriers, checkpoints, copies replaced (`upkeep`)
-    open             which copy to go on from (`recovery`), migrations, missing copies built
+    open             which copy to go on from (`recovery`), its schema brought up to date
+                     (`upgrade`), what it lacks done again (`journal`), missing copies built
     scan             long queries on connections of their own (`scan`, opened by `lazyscan`)
 
-Invariants: E1 to E3 of `metadb.engine`, kept by the modules named; and
+Invariants: E1 to E4 of `metadb.engine`, kept by the modules named; and
   S1 `open_engine` returns with two whole copies at least, where there are two usable drives, and
      with no other place that says it holds one.
-A transaction that waits for a hung drive hangs the loop: the kernel takes log writes into its
-page cache, so it doesn't before memory for that runs out. Everything else has deadlines.
+A transaction that waits for a hung drive hangs the loop. The kernel takes log writes into its page
+cache, so that is rare; the daemon ends such a process (`daemon.loopwatch`). All else has deadlines.
 Concurrency: one trio loop; see `metadb.engine`.
 """
 
@@ -390,9 +391,11 @@ async def _sync_named_bytes(flusher: Flusher) -> None:
     """Make durable what rows in the journal name, as long as somebody knows what that is (E3)."""
     if flusher.hook is None:
         return
+    flusher.journal.bytes_unsynced = True
     with trio.move_on_after(_LAST_SYNC_S) as scope:
         try:
             await flusher.hook()
+            flusher.journal.bytes_unsynced = False
         except Exception as error:
             # The rows are kept all the same: a drive that lacks their bytes is there to be healed.
             _log.warning("metadata: bytes of the last changes are not durable yet: %s", error)

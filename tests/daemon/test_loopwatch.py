@@ -122,3 +122,9 @@ async def test_only_drives_that_take_no_write_hang(
     assert time.monotonic() - begun_s < 20
     ended.set()
     assert list(places[0].path.iterdir()) == []
+
+
+async def test_whole_drives_are_made_durable_and_those_that_fail_are_named(tmp_path: Path) -> None:
+    places = [CopyPlace(drive=f"d{n}", path=tmp_path / f"d{n}") for n in range(2)]
+    places[0].path.mkdir()
+    assert await trial.sync_whole(places, 60) == [places[1]]

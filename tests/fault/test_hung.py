@@ -27,7 +27,7 @@ def test_another_process_goes_on_with_all_that_was_answered(
         manager.bind(str(folder / "notify"))
         manager.settimeout(60)
         harness = daemon(
-            settings={"metadata.flush_interval_s": 30.0, "pool.io_deadline_s": 6.0},
+            settings={"metadata.flush_interval_s": 30.0, "pool.io_deadline_s": 10.0},
             environment={"NOTIFY_SOCKET": str(folder / "notify")},
         )
         client = harness.client()

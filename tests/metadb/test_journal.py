@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import sqlite3
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from sqlalchemy import bindparam, delete, func, literal_column, select, update
 from metadb import journal as journal_module
 from metadb.errors import MetadataFull, PrimaryLost
 from metadb.journal import Journal
+from metadb.lanes import Batch
 from metadb.schema import setting
 from metadb.sqlite import SqliteEngine
 from metadb.statements import Statement, Tx
@@ -244,6 +246,20 @@ async def test_the_lost_primary_itself_is_not_given_twice_what_it_has(tmp_path: 
         assert engine.read(get, "a") == "123"
 
 
+async def test_a_primary_that_takes_no_sync_in_time_is_remembered_as_hung(tmp_path: Path) -> None:
+    pool, journal, answered = Pool(tmp_path, 3), Journal(), threading.Event()
+    config = replace(CONFIG, flush_deadline_s=0.2)
+    async with pool.open(create=True, config=config, journal=journal) as engine:
+        engine.transact(put, "a")
+        engine._primary.lane.submit(answered.wait, Batch())
+        with pytest.raises(PrimaryLost):
+            await engine.barrier()
+        assert journal.hung_drives == {"d0"}
+        answered.set()
+    async with pool.open(pool.without("d0"), journal=journal) as engine:
+        assert engine.read(rows) == {"a": "x"}
+
+
 async def test_another_process_is_handed_what_the_hanging_one_answered(tmp_path: Path) -> None:
     pool, journal, after = Pool(tmp_path / "a", 3), Journal(), Journal()
     async with pool.open(create=True, journal=journal) as engine:
@@ -364,7 +380,10 @@ async def test_a_step_that_does_something_else_ends_it_in_a_whole_group(tmp_path
         assert engine.read(rows) == {"a": "x"}
 
 
-async def test_bytes_are_synced_before_rows_that_only_the_journal_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize("works", [True, False])
+async def test_bytes_are_synced_before_rows_that_only_the_journal_has(
+    tmp_path: Path, works: bool
+) -> None:
     pool, journal = Pool(tmp_path, 2), Journal()
     synced: list[int] = []
     async with pool.open(create=True, journal=journal) as engine:
@@ -372,6 +391,8 @@ async def test_bytes_are_synced_before_rows_that_only_the_journal_has(tmp_path: 
         async def sync_bytes() -> None:
             await trio.lowlevel.checkpoint()
             synced.append(len(journal.steps))
+            if not works:
+                raise OSError(errno.EIO, "injected")
 
         engine.before_flush(sync_bytes)
         engine.transact(put, "a")
@@ -380,3 +401,5 @@ async def test_bytes_are_synced_before_rows_that_only_the_journal_has(tmp_path: 
             await engine.barrier()
         synced.clear()
     assert synced == [1]
+    # Whoever opens the store next knows whether it still has to be done.
+    assert journal.bytes_unsynced is not works
