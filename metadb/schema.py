@@ -39,7 +39,7 @@ setting = Table(
     METADATA,
     # Single values of the store: `store_id`, `inode_ceiling` (no inode number at or above it was
     # ever given out), `clean_stop` (1 when the last daemon stopped in order); of heal and scrub
-    # `heal_suspects`, `heal_history`, `draining_drives` and `scrub`.
+    # `heal_suspects`, `heal_history`, `draining_drives` and `scrub`; of rebalance `rebalance`.
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from store.chunks.drive import Drive
 from store.chunks.types import SegmentId
 
+_SPARE_SHIFT = 1
+"""How much larger than it seems a member may turn out, as 1/2**n: short runs are padded."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
@@ -76,12 +79,13 @@ def _next(shelves: Sequence[Shelf]) -> Move | None:
         for target in by_level:
             if source.level() <= target.level():
                 break
+            fit = source.members.keys() - target.shut
+            sizes = ((source.members[segment], segment) for segment in fit)
             best = max(
                 (
                     (size, segment)
-                    for segment, size in source.members.items()
-                    if 0 < size < target.free_bytes
-                    and segment not in target.shut
+                    for size, segment in sizes
+                    if 0 < size + (size >> _SPARE_SHIFT) < target.free_bytes
                     and source.level(-size) >= target.level(size)
                 ),
                 default=None,

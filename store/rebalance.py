@@ -410,9 +410,7 @@ class Rebalancer:
             end = await self._rebuilder.rebuild(segment.id, orders, episode.tally, self._pace)
             if end is not End.DONE:
                 self._healer.wake()
-                return self._wait(
-                    f"a member can't be moved to {move.target.io.path}", _AGAIN_AFTER_S
-                )
+                return self._wait(f"a member can't be moved to {move.target.io.path}", _STUCK_S)
             episode.moved_members += 1
         return 0.0
 
