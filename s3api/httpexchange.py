@@ -45,6 +45,10 @@ class Exchange(BodyReceiver, ResponseSender):
         self._end_told = False
         self._ended: trio.Event | None = None
 
+    @property
+    def tls_version(self) -> str:
+        return self._wire.tls_version
+
     def _begin(self, status: int, headers: Sequence[Header], size_bytes: int | None) -> None:
         # A body that stays unread would be taken for the next request.
         if not self.body_drainable:

@@ -59,7 +59,7 @@ class RequestStream(BodySource, Protocol):
     method: upper case. raw_path: the path of the target, byte for byte, undecoded. query_string:
     the bytes after "?", undecoded. headers: names in lower case, in the order they came, values
     stripped. content_length: size of the body as framed by HTTP, 0 without a body, None when
-    chunked.
+    chunked. tls_version: of the connection, as "1.3", "" without TLS.
     """
 
     method: str
@@ -68,6 +68,9 @@ class RequestStream(BodySource, Protocol):
     headers: list[Header]
     content_length: int | None
     response_started: bool
+
+    @property
+    def tls_version(self) -> str: ...
 
     async def receive_body(self) -> bytes | memoryview | None:
         """The next piece of the body, never empty, or None at its end (then always None).
@@ -119,6 +122,10 @@ def stream_of(
     return stream if stream is not None else AsgiStream(scope, receive, send)
 
 
+# As the TLS extension of ASGI has them: the numbers of RFC 8446 and its forebears.
+_TLS_VERSIONS = {0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
+
+
 class AsgiStream:
     """A RequestStream on any ASGI 3 server."""
 
@@ -134,6 +141,7 @@ class AsgiStream:
         self.headers: list[Header] = list(scope["headers"])
         self.content_length: int | None = 0
         self.response_started = False
+        self._tls_version = scope.get("extensions", {}).get("tls", {}).get("tls_version")
         self._receive = receive
         self._send = send
         self._body_ended = False
@@ -145,6 +153,10 @@ class AsgiStream:
                 name == b":authority" and self.content_length == 0
             ):
                 self.content_length = None
+
+    @property
+    def tls_version(self) -> str:
+        return _TLS_VERSIONS.get(self._tls_version, "")
 
     async def receive_body(self) -> bytes | memoryview | None:
         if self._pending:

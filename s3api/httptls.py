@@ -41,6 +41,7 @@ class TlsWire:
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._flushing = trio.Lock()
+        self.tls_version = ""
 
     async def handshake(self, timeout_s: float) -> None:
         """Raises WireTimeout or ClientDisconnected (no TLS, no common ground, gone)."""
@@ -55,6 +56,7 @@ class TlsWire:
                 await self._flush(timeout_s)
                 raise ClientDisconnected from exc
             else:
+                self.tls_version = (self._tls.version() or "").removeprefix("TLSv")
                 await self._flush(timeout_s)
                 return
 

@@ -32,9 +32,13 @@ class WireTimeout(Exception):
 
 
 class Wire(Protocol):
-    """What the server needs of a connection. A timeout_s bounds each wait without progress."""
+    """What the server needs of a connection. A timeout_s bounds each wait without progress.
+
+    tls_version: as "1.3", "" without TLS.
+    """
 
     scheme: str
+    tls_version: str
 
     async def receive(
         self, size_max_bytes: int, timeout_s: float, *, wait_first: bool = False
@@ -75,6 +79,7 @@ class SocketWire:
     """A wire over a connected, non-blocking socket, which it owns."""
 
     scheme = "http"
+    tls_version = ""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected

@@ -192,6 +192,12 @@ def _remaining_days(request: Request) -> str | None:
     return None if until_ns is None else str(max(0, -(-(until_ns - time.time_ns()) // _DAY_NS)))
 
 
+def _creates(request: Request) -> str:
+    """Whether an object comes of it: parts and the beginning of an upload make none yet."""
+    is_part = request.query.keys() & {"uploads", "partNumber"}
+    return "false" if is_part else "true"
+
+
 _HEADERS = (
     "x-amz-content-sha256",
     "x-amz-acl",
@@ -220,6 +226,8 @@ _FINDERS: dict[str, Callable[[Request], str | None]] = {
     "s3:delimiter": _parameter("delimiter"),
     "s3:max-keys": _parameter("max-keys"),
     "s3:versionid": _parameter("versionId"),
+    "s3:objectcreationoperation": _creates,
+    "s3:tlsversion": lambda request: request.stream.tls_version or None,
     "s3:authtype": _auth_type,
     "s3:signatureversion": _signature_version,
     "s3:signatureage": _signature_age,
@@ -227,6 +235,7 @@ _FINDERS: dict[str, Callable[[Request], str | None]] = {
     "aws:principalaccount": _principal_account,
     "aws:principaltype": lambda request: request.auth.access.principal.kind.value,
     "aws:principalisawsservice": lambda _: "false",
+    "aws:viaawsservice": lambda _: "false",
     "aws:userid": _user_id,
     "aws:sourceip": _source_address,
     "aws:securetransport": lambda request: "true" if request.scheme == "https" else "false",

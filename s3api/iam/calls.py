@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from s3api.face import Face
 from s3api.iam.answers import Structure, Value
+from s3api.iam.conditions import Told, told_by
 from s3api.iam.refusals import QueryDenied, ValidationError
 from s3api.requestfacts import RequestFacts
 from s3api.requests import Request
@@ -179,7 +180,9 @@ class QueryCall:
         """Whether the caller may do this action on `resource`, an ARN. Raises QueryDenied."""
         access = self.request.auth.access
         action = f"{self.service}:{self.action}"
-        if not decide(access, rules, action, resource, self.facts()).allowed:
+        told = told_by(self.identity, self.account, self.action, self.parameters)
+        facts = Told(told, self.facts())
+        if not decide(access, rules, action, resource, facts).allowed:
             raise self.denied(resource)
 
     def denied(self, resource: str) -> QueryDenied:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from msgspec.structs import replace
@@ -19,12 +18,13 @@ from msgspec.structs import replace
 from s3api.credentials import ROOT
 from s3api.iam.answers import Structure, moment
 from s3api.iam.calls import QueryCall, Result
+from s3api.iam.conditions import Told
 from s3api.iam.refusals import QueryDenied, ValidationError
 from s3api.iam.webidentity import Vouched
 from store.access.decision import Layer, Outcome
 from store.access.evaluate import Access, ResourceRules, decide
 from store.access.parse import parse_policy
-from store.access.patterns import Context, Values
+from store.access.patterns import Values
 from store.access.plans import Compiled, compile_policies
 from store.access.policy import PolicyKind
 from store.access.principals import Kind, Principal
@@ -44,18 +44,6 @@ CLAIM_MAX_S = 12 * 3600
 POLICY_ARNS_MAX = 10
 # Under whose names a trust policy may ask for a tag of the role itself.
 _OF_ROLE = ("aws", "iam")
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What an action itself tells, then what the request does."""
-
-    told: Mapping[str, Values]
-    facts: Context
-
-    def get(self, key: str, /) -> Values | None:
-        found = self.told.get(key)
-        return self.facts.get(key) if found is None else found
 
 
 async def get_caller_identity(call: QueryCall) -> Result:
@@ -205,7 +193,7 @@ def _check_trust(
     rules = ResourceRules(account=names.account_number(account), policy=trust)
     of_role = {f"{of}:resourcetag/{k.lower()}": v for k, v in role.tags.items() for of in _OF_ROLE}
     told = {**of_role, **told}
-    facts = _Told(told, call.facts(told))
+    facts = Told(told, call.facts(told))
     plan = trust.plan(action, arn.partition("/")[0], access.principal)
     trusted = plan.allowing(arn, facts) is not None
     if not trusted or not decide(access, rules, action, arn, facts).allowed:

@@ -28,6 +28,8 @@ GLOBAL = frozenset(
         "aws:TokenIssueTime",
         "aws:FederatedProvider",
         "aws:MultiFactorAuthPresent",
+        "aws:SourceIdentity",
+        "aws:ViaAWSService",
         # The request: the connection's peer, whether TLS, two headers, the time.
         "aws:SourceIp",
         "aws:SecureTransport",
@@ -93,6 +95,7 @@ STORED = (
     | LOCK
     | frozenset(
         {
+            "s3:ObjectCreationOperation",  # "false" of parts and of the beginning of an upload
             "s3:x-amz-copy-source",  # "/bucket/key", as sent, with or without the slash
             "s3:x-amz-metadata-directive",
             "s3:x-amz-storage-class",
@@ -107,9 +110,12 @@ TOKENS = frozenset(
     {"sts:DurationSeconds", "sts:ExternalId", "sts:RoleSessionName", "sts:SourceIdentity"}
 )
 
-KNOWN = GLOBAL | COMMON | STORED | CREATION | EXISTING_TAG | VERSION | LISTING | TOKENS
+IDENTITY = frozenset({"iam:PolicyARN", "iam:PermissionsBoundary"})
+
+KNOWN = GLOBAL | COMMON | STORED | CREATION | EXISTING_TAG | VERSION | LISTING | TOKENS | IDENTITY
 PREFIXES = (
     *GLOBAL_PREFIXES,
+    "iam:ResourceTag/",
     "s3:ExistingObjectTag/",
     "s3:RequestObjectTag/",
 )
