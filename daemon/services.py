@@ -289,8 +289,10 @@ async def _opened_engine(
     someone_missing = len(places) < len(pool.drives)
 
     async def note_ejected(drive: str) -> None:
-        path = str(pool.by_id[DriveId(drive)].io.path)
-        history.note("metadata", "its copy failed and is given up", path=path)
+        found = pool.by_id.get(DriveId(drive))
+        if found is not None:  # Else another took its place before the copy was found missing.
+            path = str(found.io.path)
+            history.note("metadata", "its copy failed and is given up", path=path)
         await pool.raise_epoch(leave_out=DriveId(drive))
 
     serving = False
