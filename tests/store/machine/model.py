@@ -11,6 +11,31 @@ from dataclasses import dataclass, field
 
 from tests.store.versionmodel import Model, Node
 
+MODE = 0o644
+
+
+class Content(bytes):
+    """Bytes with what a program or client noted about them: it goes with them into versions.
+
+    tags: S3's. mode: permission bits on the mount.
+    """
+
+    tags: dict[str, str]
+    mode: int
+
+    def __new__(cls, value: bytes, tags: dict[str, str] | None = None, mode: int = MODE) -> Content:
+        found = super().__new__(cls, value)
+        found.tags, found.mode = tags or {}, mode
+        return found
+
+    def __deepcopy__(self, memo: object) -> Content:
+        return self
+
+
+def noted(content: bytes) -> Content:
+    """The bytes with their notes, of which there may be none."""
+    return content if isinstance(content, Content) else Content(content)
+
 
 @dataclass
 class Upload:
@@ -45,6 +70,28 @@ class Whole(Model):
     def held_bytes(self) -> int:
         parts = sum(len(part) for upload in self.uploads for part in upload.parts.values())
         return super().held_bytes() + parts
+
+    # -- notes -------------------------------------------------------------------------
+
+    def set_tag(self, key: str, name: str, value: str) -> None:
+        """In place: no version is made of it."""
+        node = self.leaves[key]
+        was = noted(node.content)
+        node.content = Content(was, {**was.tags, name: value}, was.mode)
+
+    def set_mode(self, key: str, mode: int) -> None:
+        """chmod(2)."""
+        node = self.leaves[key]
+        node.content = Content(node.content, noted(node.content).tags, mode)
+
+    def publish(self, node: Node) -> None:
+        was = noted(node.content)
+        super().publish(node)
+        node.content = Content(node.content, was.tags, was.mode)
+
+    def copy(self, content: bytes, target: str) -> None:
+        """CopyObject: a new file with the source's tags."""
+        self.put(target, Content(content, noted(content).tags))
 
     # -- open files --------------------------------------------------------------------
 

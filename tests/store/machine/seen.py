@@ -14,7 +14,7 @@ from daemon.services import OpenStore
 from metadb.records import ROOT, InodeId
 from store.errors import NoSuchEntry
 from store.types import ObjectStat, VersionEntry
-from tests.store.machine.model import Whole
+from tests.store.machine.model import Whole, noted
 from tests.store.posix import broken, contents, listed, version_bytes
 from tests.store.versionmodel import Token
 
@@ -30,6 +30,7 @@ class Version:
     id: str
     latest: bool
     content: bytes | None
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Seen:
     versions: list[Version]
     keys: list[str]
     leaves: dict[str, bytes]
+    modes: dict[str, int]
     directories: set[str]
     uploads: dict[str, tuple[str, dict[int, tuple[int, str]]]]
     used_bytes: int
@@ -53,17 +55,26 @@ async def look(opened: OpenStore, skip: set[str]) -> Seen:
     versions = []
     for entry in page.entries:
         assert isinstance(entry, VersionEntry)
-        content = None
+        content, tags = None, {}
         if entry.stat is not None:
+            tags = entry.stat.meta.tags
             content = await version_bytes(namespace, entry.key, entry.version_id)
             assert entry.stat.size == len(content), entry
         versions.append(
-            Version(key=entry.key, id=entry.version_id, latest=entry.latest, content=content)
+            Version(
+                key=entry.key,
+                id=entry.version_id,
+                latest=entry.latest,
+                content=content,
+                tags=tags,
+            )
         )
     objects = await namespace.listing.objects("box", limit=10_000)
     leaves: dict[str, bytes] = {}
+    modes: dict[str, int] = {}
     directories: set[str] = set()
-    await _walk(opened, namespace.files.lookup(ROOT, b"box").id, "", skip, leaves, directories)
+    top = namespace.files.lookup(ROOT, b"box").id
+    await _walk(opened, top, "", skip, leaves, modes, directories)
     uploads: dict[str, tuple[str, dict[int, tuple[int, str]]]] = {}
     for upload in (await namespace.uploads.page("box")).entries:
         assert not isinstance(upload, str)
@@ -73,6 +84,7 @@ async def look(opened: OpenStore, skip: set[str]) -> Seen:
         versions=versions,
         keys=[one.key for one in objects.entries if isinstance(one, ObjectStat)],
         leaves=leaves,
+        modes=modes,
         directories=directories,
         uploads=uploads,
         used_bytes=namespace.buckets.usage("box").bytes,
@@ -86,6 +98,7 @@ async def _walk(
     path: str,
     skip: set[str],
     leaves: dict[str, bytes],
+    modes: dict[str, int],
     directories: set[str],
 ) -> None:
     files = opened.namespace.files
@@ -98,12 +111,13 @@ async def _walk(
         if row.mode & 0o170000 == 0o040000:
             below = f"{path}{name.decode()}/"
             directories.add(below)
-            await _walk(opened, row.id, below, skip, leaves, directories)
+            await _walk(opened, row.id, below, skip, leaves, modes, directories)
             continue
         if name == b"%tf.data":
             key = path[:-1]
         else:
             key = path + ("" if name == b"%tf.empty" else name.decode())
+        modes[key] = row.mode & 0o7777
         # To open what was never published, and close it, is to publish it.
         unread = key in skip or row.etag is None
         leaves[key] = b"" if unread else await contents(files, row.id)
@@ -124,6 +138,9 @@ def difference(seen: Seen, model: Whole, ids: Ids) -> str:
         if one.latest != (key != last):
             return f"{one.key} {one.id}: latest is {one.latest}"
         last = key
+        tags = {} if version.content is None else noted(version.content).tags
+        if one.tags != tags:
+            return f"{one.key} {one.id} has tags {one.tags} instead of {tags}"
     if len(set(found.values())) != len(found):
         return "two versions have one id"
     published = [key for key in sorted(model.leaves, key=str.encode) if model.object(key)]
@@ -145,6 +162,7 @@ def difference(seen: Seen, model: Whole, ids: Ids) -> str:
         ("keys", seen.keys, published),
         ("names", sorted(seen.leaves), sorted(leaves)),
         ("bytes on the mount", _short(seen.leaves.items()), _short(leaves.items())),
+        ("modes", seen.modes, {key: noted(n.content).mode for key, n in model.leaves.items()}),
         ("directories", seen.directories, set(model.directories)),
         ("uploads", seen.uploads, uploads),
         ("usage", seen.used_bytes, model.held_bytes()),

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from daemon.services import OpenStore
 from metadb.records import InodeId
@@ -56,6 +57,8 @@ from tests.store.versionmodel import ENABLED, OFF, SUSPENDED, Node
 
 T = TypeVar("T")
 Call = Callable[[OpenStore], Awaitable[T]]
+Trace = list[tuple[str, dict[str, Any]]]
+"""Names of rules, and what they were called with."""
 
 FULL = bool(os.environ.get("TWOFOLD_FULL"))
 EXAMPLES = int(os.environ.get("TWOFOLD_MACHINE_EXAMPLES", "0"))
@@ -137,7 +140,7 @@ class Machine(RuleBasedStateMachine):
         self.written = 0
         self.crash_after: int | None = None
         self.killed = False
-        self.trace: list[tuple[str, dict[str, Any]]] = []
+        self.trace: Trace = []
         next(self.numbers)
 
     def teardown(self) -> None:
@@ -410,7 +413,7 @@ class Machine(RuleBasedStateMachine):
                 ("box", key), ("box", to), None, source_etag=etag, source_version=said
             )
 
-        self.act(copy, lambda model, _: model.put(to, content), durable=True)
+        self.act(copy, lambda model, _: model.copy(content, to), durable=True)
 
     @rule(which=WHICH, to=keys_of_any)
     @excusable
@@ -421,6 +424,35 @@ class Machine(RuleBasedStateMachine):
             lambda model, _: model.rename_object(source, to),
             durable=True,
         )
+
+    @rule(which=WHICH, name=st.sampled_from("xy"), door=st.sampled_from(["S3", "mount"]))
+    @excusable
+    def tag(self, which: int, name: str, door: str) -> None:
+        key, value = self.leaf(which, published=True), str(which % 100)
+
+        async def tag(opened: OpenStore) -> None:
+            objects, files = opened.namespace.objects, opened.namespace.files
+            if door == "S3":
+                meta = objects.stat("box", key).meta
+                changed = replace(meta, tags={**meta.tags, name: value})
+                await objects.set_meta("box", key, changed)
+            else:
+                number = files.lookup(*self.place(opened, key)).id
+                files.setxattr(number, f"user.s3.tag.{name}".encode(), value.encode(), 0)
+
+        self.act(tag, lambda model, _: model.set_tag(key, name, value), durable=door == "S3")
+
+    @rule(which=WHICH, mode=st.sampled_from([0o600, 0o644, 0o755]))
+    @excusable
+    def chmod(self, which: int, mode: int) -> None:
+        key = self.leaf(which)
+
+        async def chmod(opened: OpenStore) -> None:
+            files = opened.namespace.files
+            number = files.lookup(*self.place(opened, key)).id
+            await files.change(number, Changes(mode=mode))
+
+        self.act(chmod, lambda model, _: model.set_mode(key, mode))
 
     @rule(which=WHICH, start=WHICH, size=PIECES)
     @excusable
@@ -924,7 +956,7 @@ class Machine(RuleBasedStateMachine):
         self.check()
 
 
-def replay(geometry: Geometry, trace: list[tuple[str, dict[str, Any]]]) -> None:
+def replay(geometry: Geometry, trace: Trace) -> None:
     """What a failure's note says, once more."""
     with scratch() as base:
         attributes = {"geometry": geometry, "base": base, "numbers": itertools.count()}
