@@ -141,8 +141,8 @@ class Daemon:
         # What was answered and only the primary has: the next one is given it when that is lost.
         self._journal = Journal()
         try:
-            self._journal.unpack(inherited_journal())
-        except ValueError as error:
+            self._journal.unpack(inherited_journal(Path(settings.state.folder)))
+        except (OSError, ValueError) as error:
             log.error("what the process before this one handed over is of no use: %s", error)
         self._store: OpenStore | None = None
         self._server: http1.HttpServer | None = None
@@ -157,7 +157,8 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._stop.listen)
             nursery.start_soon(self._notifier.watch)
-            give_up = partial(leave_to_another, self._notifier, self._journal.pack)
+            folder = Path(settings.state.folder)
+            give_up = partial(leave_to_another, self._notifier, self._journal.pack, folder)
             await nursery.start(LoopWatch(settings.pool.io_deadline_s, give_up).run)
             s3 = await bind_all("s3.listen", settings.s3.listen)
             console = await bind_all("console.listen", settings.console.listen)

@@ -9,8 +9,9 @@ process has open. So this thread
     says after LATE_S in the log where the loop hangs, or is busy;
     at the deadline closes sockets, the mount and all locks, so that nobody is answered any more,
       programs on the mount get errors and the store can be opened by another process;
-    where systemd supervises, starts that process and tells systemd of it (MAINPID), handing it what
-      was answered and is not on the copies yet (`metadb.journal`);
+    keeps what was answered and is not on the copies yet (`metadb.journal`) in the state folder,
+      for the next process;
+    where systemd supervises, starts that process and tells systemd of it (MAINPID);
     ends this process by SIGKILL. Other supervisors start the next one.
 
 The next start tries each drive before it trusts it (`daemon.patience`, `metadb.trial`).
@@ -18,7 +19,8 @@ Invariants:
   L1 only a thread that does not run at all counts as one that hangs: not one that computes, not a
      process that was stopped, not a machine that was asleep. So beats of this very thread are
      counted in which the loop's used no CPU time;
-  L2 what was answered before the sockets were closed is in the journal that is handed over.
+  L2 what was answered before the sockets were closed is in the journal that is handed over;
+  L3 a journal is taken once, by the next process, in the same life of the machine.
 Concurrency: a thread of its own; it needs the GIL, which SQLite and `os` give back while they wait.
 Source: sd_notify(3); proc_pid_fd(5); pthread_getcpuclockid(3).
 """
@@ -35,6 +37,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import trio
@@ -46,10 +49,11 @@ log = logging.getLogger(__name__)
 LATE_S = 5.0
 _BEAT_S = 1.0
 _RELEASE_S = 2.0
+_KEEP_S = 10.0
 # Less CPU time than this in a beat is none: being looked at takes some, too.
 _RUNS_S = 100e-6
 _FRAMES = 4
-JOURNAL_FD = "TWOFOLD_JOURNAL_FD"
+_ANSWERED = "answered"
 
 
 class LoopWatch:
@@ -111,23 +115,65 @@ class LoopWatch:
         )
 
 
-def leave_to_another(notifier: Notifier, journal: Callable[[], bytes]) -> NoReturn:
+def leave_to_another(notifier: Notifier, journal: Callable[[], bytes], folder: Path) -> NoReturn:
     """Give everything up and end this process; where systemd supervises, start the next one.
 
-    journal: gives what was answered and is not on the copies yet.
+    journal: gives what was answered and is not on the copies yet. folder: the state folder.
     """
-    releasing = threading.Thread(target=_release, daemon=True)
-    releasing.start()
-    releasing.join(_RELEASE_S)
     try:
+        _try_for(_RELEASE_S, _release)
+        _try_for(_KEEP_S, lambda: _keep(folder / _ANSWERED, journal()))
         if notifier.supervised:
-            notifier.main_process(_start_another(journal()))
+            notifier.main_process(_start_another())
     except OSError as error:
         log.critical("no other process could be started: %s", error)
     finally:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # Not reached: the signal ends this thread, too.
     os._exit(1)
+
+
+def inherited_journal(folder: Path) -> bytes:
+    """What the process before this one kept in the state folder, once; empty as a rule."""
+    path = folder / _ANSWERED
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    # Taken twice, after another start has done what is in it, it would be done twice.
+    path.unlink()
+    _sync(folder)
+    return content
+
+
+def _keep(path: Path, journal: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(journal)
+        file.flush()
+        os.fdatasync(file.fileno())
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_for(deadline_s: float, work: Callable[[], None]) -> None:
+    """It may be this that hangs next: then what follows comes without it."""
+
+    def run() -> None:
+        try:
+            work()
+        except OSError as error:
+            log.critical("giving up: %s", error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(deadline_s)
 
 
 def _release() -> None:
@@ -155,26 +201,7 @@ def _is_lock(target: str) -> bool:
     return target.endswith("/lock")
 
 
-def _start_another(journal: bytes) -> int:
+def _start_another() -> int:
     """The same command once more; its process id."""
-    descriptor = os.memfd_create("journal", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(journal)
     environment = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}
-    environment[JOURNAL_FD] = str(descriptor)
-    command = [sys.executable, *sys.orig_argv[1:]]
-    return subprocess.Popen(command, env=environment, pass_fds=[descriptor]).pid
-
-
-def inherited_journal() -> bytes:
-    """What the process before this one handed over; empty as a rule."""
-    given = os.environ.pop(JOURNAL_FD, "")
-    if not given.isdigit():
-        return b""
-    try:
-        with open(int(given), "rb") as file:
-            file.seek(0)
-            return file.read()
-    except OSError as error:
-        log.error("what the process before this one handed over can't be read: %s", error)
-        return b""
+    return subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment).pid

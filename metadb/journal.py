@@ -30,7 +30,10 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from xxhash import xxh3_128_digest
+
 from metadb import wal
+from metadb.recovery import boot_id
 
 _log = logging.getLogger(__name__)
 
@@ -159,18 +162,23 @@ class Journal:
         """All of it. From any thread, as long as the loop stands still."""
         steps = self.steps if self._mark is None else self.steps[: self._mark]
         fields = (self._ends, self._gone, self._position, self._bases, self._run, self._left_out)
-        return marshal.dumps((_PACKED, steps, *fields))
+        packed = marshal.dumps((_PACKED, boot_id(), steps, *fields))
+        return xxh3_128_digest(packed) + packed
 
     def unpack(self, packed: bytes) -> None:
-        """Become what another process packed: this very version, on this very machine."""
+        """Become what another process of this version packed, since the machine was started.
+
+        After another start of the machine the bytes that rows name may never have come to the
+        drives. Raises ValueError.
+        """
         if not packed:
             return
-        try:
-            kind, steps, *fields = marshal.loads(packed)
-        except (ValueError, EOFError, TypeError) as error:
-            raise ValueError("this is no packed journal") from error
-        if kind != _PACKED:
-            raise ValueError(f"a journal is packed as {kind} here")
+        digest, packed = packed[:16], packed[16:]
+        if xxh3_128_digest(packed) != digest:
+            raise ValueError("this is no whole journal")
+        kind, boot, steps, *fields = marshal.loads(packed)
+        if (kind, boot) != (_PACKED, boot_id()):
+            raise ValueError("this journal is of another version, or of before the machine's start")
         self.steps[:] = steps
         self.bytes_unsynced = True
         self._ends, self._gone, self._position, self._bases, self._run, self._left_out = fields

@@ -124,6 +124,13 @@ async def test_only_drives_that_take_no_write_hang(
     assert list(places[0].path.iterdir()) == []
 
 
+def test_what_was_kept_for_the_next_process_is_taken_once(tmp_path: Path) -> None:
+    assert loopwatch.inherited_journal(tmp_path) == b""
+    loopwatch._keep(tmp_path / "answered", b"steps")
+    assert loopwatch.inherited_journal(tmp_path) == b"steps"
+    assert loopwatch.inherited_journal(tmp_path) == b""
+
+
 async def test_whole_drives_are_made_durable_and_those_that_fail_are_named(tmp_path: Path) -> None:
     places = [CopyPlace(drive=f"d{n}", path=tmp_path / f"d{n}") for n in range(2)]
     places[0].path.mkdir()

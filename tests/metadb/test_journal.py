@@ -279,9 +279,20 @@ async def test_another_process_is_handed_what_the_hanging_one_answered(tmp_path:
         assert engine.read(rows) == {"flushed": "x", "committed": "x", "under way": "x"}
 
 
-@pytest.mark.parametrize("packed", [b"x", b"\xfb\x00", b"N", b"("])
-def test_what_is_no_journal_is_refused(packed: bytes) -> None:
-    with pytest.raises(ValueError, match="journal"):
+def test_what_is_no_whole_journal_is_refused() -> None:
+    packed = Journal().pack()
+    for wrong in (b"x", packed[:-1], packed[:20] + b"\xff" + packed[21:], bytes(100)):
+        with pytest.raises(ValueError, match="journal"):
+            Journal().unpack(wrong)
+    Journal().unpack(packed)
+
+
+def test_a_journal_of_before_the_machine_was_started_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packed = Journal().pack()
+    monkeypatch.setattr(journal_module, "boot_id", lambda: "another")
+    with pytest.raises(ValueError, match="before the machine's start"):
         Journal().unpack(packed)
 
 
