@@ -190,7 +190,8 @@ class DriveIO:
         folder = name.partition("/")[0]
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o700, dir_fd=segments.fd)
-            os.fsync(segments.fd)
+        # Also where it was there: a life that was killed may have made it and not come to this.
+        os.fsync(segments.fd)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         handle = Handle(os.open(name, flags, 0o600, dir_fd=segments.fd))
         if size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,3 +69,21 @@ def test_a_draft_never_takes_the_place_of_a_member(tmp_path: Path) -> None:
         io.finish_segment(SegmentId(0x107))
     assert (drive / "twofold" / "segments" / "07" / "000000107.seg").read_bytes()
     io.detach()
+
+
+def test_a_folder_of_members_is_made_durable_also_where_it_is_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was killed may have made it, and not have come to its sync."""
+    drive = tmp_path / "drive"
+    format_drives([drive])
+    segments = drive / "twofold" / "segments"
+    (segments / "07").mkdir()
+    synced: set[int] = set()
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.add(os.fstat(fd).st_ino), sync(fd)))
+    io = DriveIO(drive)
+    assert io.attach() is not None
+    io.create_segment(SegmentId(0x107), 0)
+    io.detach()
+    assert synced >= {path.stat().st_ino for path in (segments, segments / "07")}
