@@ -107,10 +107,9 @@ class Journal:
                 _log.warning("metadata: more than can be kept waits for a flush that takes long")
             self._left_out = position
             self.drop_group()
-        elif not self._ends or self._ends[-1][1] < count:
+        elif count > (self._ends[-1][1] if self._ends else self._gone):
+            # One that changed nothing ends nowhere: copies needn't have come so far.
             self._ends.append((position, count))
-        else:
-            self._ends[-1] = (position, count)
         return self._is_too_long(position, _FLUSH_AT_SHARE)
 
     def drop_group(self) -> None:

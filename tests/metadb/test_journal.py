@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, delete, func, literal_column, select, update
 
 from metadb import journal as journal_module
 from metadb.errors import MetadataFull, PrimaryLost
-from metadb.journal import Journal
+from metadb.journal import Journal, Lack
 from metadb.lanes import Batch
 from metadb.schema import setting
 from metadb.sqlite import SqliteEngine
@@ -180,6 +180,12 @@ async def test_over_losses_at_random_moments_every_answer_holds_once(
                     await engine.barrier()
                 if dice.random() < 0.05:
                     await engine.checkpoint()
+                if dice.random() < 0.05 and engine._flusher._turn is None:
+                    # The log restarts, and the copies have nothing of it yet.
+                    async with engine._flusher.between_flushes:
+                        engine._flusher.restart()
+                    engine.transact(count)
+                    end_round(engine)
             if dice.random() < 0.3:
                 # One copy has what the flush brought, another is ejected by it.
                 faults.error[engine.copy_drives[-1]] = OSError(errno.EIO, "injected")
@@ -202,6 +208,17 @@ def held_rows(crashed: Pool, drive: str) -> dict[str, str]:
         return dict(connection.execute("SELECT name, value FROM setting").fetchall())
     finally:
         connection.close()
+
+
+def test_a_group_that_changed_nothing_asks_nothing_of_a_copy() -> None:
+    journal = Journal()
+    journal.go_on(1, b"saltsalt", 10, Lack(base=0, groups=[]), [])
+    header = bytes.fromhex("377f0682") + bytes(12) + b"saltsalt" + bytes(8)
+    journal.steps.append(("UPDATE", (), 1))
+    journal.committed(12)
+    journal.committed(13)
+    assert journal.lack_of(1, header, 12).groups == []
+    assert journal.lack_of(1, header, 11).groups == [[("UPDATE", (), 1)]]
 
 
 async def test_the_copy_may_fail_as_well_before_another_has_it(tmp_path: Path) -> None:
