@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from typing import Protocol
 
 import xxhash
 from awscrt import checksums as crt
+from isal import isal_zlib
 
 from s3api.refusals import BadDigest, InvalidDigest, InvalidRequest
 
@@ -122,15 +122,15 @@ _CRC_TYPES = (COMPOSITE, FULL_OBJECT)
 _md5 = partial(hashlib.md5, usedforsecurity=False)
 _sha1 = partial(hashlib.sha1, usedforsecurity=False)
 
-# zlib's CRC32 is the fastest of those at hand (4.2 GB/s; awscrt 2.1-3.0); the other CRCs only
-# awscrt has.
+# ISA-L's CRC32 is the fastest of those at hand (18 us for 1 MiB; zlib 243, awscrt 340); the other
+# CRCs only awscrt has (18 and 19 us).
 ALGORITHMS: Mapping[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         Algorithm(
             name="CRC32",
             size_bytes=4,
-            new=partial(_Crc, zlib.crc32, 4),
+            new=partial(_Crc, isal_zlib.crc32, 4),
             combine=crt.combine_crc32,
             types=_CRC_TYPES,
         ),
