@@ -46,6 +46,7 @@ def simulate(
                 bucket,
                 namespace.buckets.rules(bucket),
                 lambda owner: owners.get(owner) or Account(id=owner, name=""),
+                namespace.identity,
             )
         except NoSuchBucket:
             raise NoSuchEntity(f"There is no bucket {bucket}.") from None

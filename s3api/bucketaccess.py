@@ -36,6 +36,7 @@ from store.access.parse import parse_bucket_policy
 from store.access.plans import compile_policies
 from store.access.principals import Principal, Strength
 from store.access.public import is_public
+from store.identity.service import Identity
 from store.state import Rules
 
 POLICY, OWNERSHIP, BLOCK, ACL = "policy", "ownershipControls", "publicAccessBlock", "acl"
@@ -55,9 +56,10 @@ class BucketAccess:
     """See the module's header.
 
     rules: for `decide`; rules_for_root: the same as the server's root sees it, who is at home in
-    every account. ownership, block: None where somebody removed them. has_acls: whether ACLs count
-    here. plain: no policy and no ACL has a say, so that the owner may do all, and nobody else whom
-    the owner's account doesn't let.
+    every account. ownership, block: None where somebody removed them. blocks: the switches that
+    hold, the bucket's own and owners_block, those of its owner's account. has_acls: whether ACLs
+    count here. plain: no policy and no ACL has a say, so that the owner may do all, and nobody else
+    whom the owner's account doesn't let.
     """
 
     owner: Account
@@ -67,6 +69,8 @@ class BucketAccess:
     policy_public: bool
     ownership: Ownership | None
     block: AccessBlock | None
+    blocks: AccessBlock
+    owners_block: AccessBlock
     acl: Acl
     has_acls: bool
     plain: bool
@@ -75,11 +79,6 @@ class BucketAccess:
     def writes_as(self) -> Ownership:
         """The ownership that holds: without a setting objects are their writers'."""
         return Ownership.WRITER if self.ownership is None else self.ownership
-
-    @property
-    def blocks(self) -> AccessBlock:
-        """The switches that hold."""
-        return NO_BLOCK if self.block is None else self.block
 
     def grants(self, principal: Principal, action: str) -> Strength:
         """What the bucket's ACL gives a caller."""
@@ -100,24 +99,38 @@ class BucketAccesses:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[Rules, BucketAccess]] = {}
+        self._kept: dict[str, tuple[Rules, int, BucketAccess]] = {}
 
-    def get(self, name: str, rules: Rules, account_of: Callable[[str], Account]) -> BucketAccess:
-        """What the bucket says. rules: its own, of this moment. account_of: by owner string."""
+    def get(
+        self, name: str, rules: Rules, account_of: Callable[[str], Account], identity: Identity
+    ) -> BucketAccess:
+        """What the bucket says. rules: its own, of this moment. account_of: by owner string.
+
+        identity: tells of the accounts' own blocks.
+        """
         found = self._kept.get(name)
-        if found is not None and found[0] is rules:
-            return found[1]
+        changes = identity.changes
+        if found is not None and found[0] is rules and found[1] == changes:
+            return found[2]
+        owner = account_of(rules.owner)
+        block = identity.access_block(owner.id) or NO_BLOCK
+        if found is not None and found[0] is rules and found[2].owners_block == block:
+            access = found[2]
+        else:
+            access = read_access(name, rules.documents, owner, block)
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        access = read_access(name, rules.documents, account_of(rules.owner))
-        self._kept[name] = (rules, access)
+        self._kept[name] = (rules, changes, access)
         return access
 
 
-def read_access(name: str, documents: dict[str, str], owner: Account) -> BucketAccess:
-    """The documents of a bucket, parsed."""
+def read_access(
+    name: str, documents: dict[str, str], owner: Account, owners_block: AccessBlock
+) -> BucketAccess:
+    """The documents of a bucket, parsed. owners_block: what holds in all of the owner's buckets."""
     ownership = _ownership(documents.get(OWNERSHIP))
     block = _block(documents.get(BLOCK))
+    blocks = owners_block if block is None else owners_block.either(block)
     text = documents.get(POLICY)
     kept = None if text is None else msgspec.json.decode(text, type=BucketPolicy)
     policy = None if kept is None else parse_bucket_policy(kept.text, name)
@@ -125,7 +138,7 @@ def read_access(name: str, documents: dict[str, str], owner: Account) -> BucketA
     rules = ResourceRules(
         account=owner.number,
         policy=None if policy is None else compile_policies(Layer.RESOURCE, [policy]),
-        restricted=public and block is not None and block.restrict_public_buckets,
+        restricted=public and blocks.restrict_public_buckets,
         binds_root=kept is not None and kept.binds_root,
     )
     acl = documents.get(ACL)
@@ -138,6 +151,8 @@ def read_access(name: str, documents: dict[str, str], owner: Account) -> BucketA
         policy_public=public,
         ownership=ownership,
         block=block,
+        blocks=blocks,
+        owners_block=owners_block,
         acl=private_acl(owner_of(owner)) if acl is None else decode_acl(acl),
         has_acls=has_acls,
         plain=policy is None and not has_acls,

@@ -93,22 +93,32 @@ async def get_public_access_block(face: Face, request: Request) -> Response:
     block = face.bucket_access(request.bucket).block
     if block is None:
         raise NoSuchPublicAccessBlock(extras=(("BucketName", request.bucket),))
+    return block_response(block)
+
+
+def block_response(block: AccessBlock) -> Response:
+    """A PublicAccessBlockConfiguration."""
     flags = [xml.flag(name, getattr(block, field)) for name, field in _SWITCHES.items()]
     return xml_response("PublicAccessBlockConfiguration", flags)
 
 
 async def put_public_access_block(face: Face, request: Request) -> Response:
+    block = await read_block(request)
+    await face.namespace.buckets.set_document(request.bucket, BLOCK, encode_block(block))
+    return Response(200)
+
+
+async def read_block(request: Request) -> AccessBlock:
+    """The PublicAccessBlockConfiguration of a body. Raises MalformedXML."""
     document = await read_document(request, _SIZE_BYTES)
     root = xml.parse(document, "PublicAccessBlockConfiguration")
     given = xml.texts(xml.only(root, *_SWITCHES))
     try:
-        block = AccessBlock(
+        return AccessBlock(
             **{_SWITCHES[name]: _VALUES[text.strip().lower()] for name, text in given.items()}
         )
     except KeyError:
         raise MalformedXML() from None
-    await face.namespace.buckets.set_document(request.bucket, BLOCK, encode_block(block))
-    return Response(200)
 
 
 async def delete_public_access_block(face: Face, request: Request) -> Response:

@@ -134,11 +134,17 @@ def _first_documents(face: Face, request: Request) -> dict[str, str]:
         if ownership is not None and not ownership.has_acls:
             if not may_disable_acls(acl):
                 raise AclForbidsOwnership()
-        elif face.block_public_access and is_public(acl):
+        elif is_public(acl) and _blocks_public_acls(face, request):
             raise AccessDenied("Public access control lists are blocked for new buckets.")
         else:
             documents[ACL] = encode_acl(acl)
     return documents
+
+
+def _blocks_public_acls(face: Face, request: Request) -> bool:
+    """Whether a new bucket of the sender's has no public ACL."""
+    block = face.namespace.identity.access_block(request.auth.account.id)
+    return face.block_public_access or (block is not None and block.block_public_acls)
 
 
 def _location(face: Face, document: bytes) -> str:

@@ -172,7 +172,7 @@ class Face:
     def bucket_access(self, bucket: str) -> BucketAccess:
         """What the bucket says of who may do what. Raises NoSuchBucket."""
         rules = self.namespace.buckets.rules(bucket)
-        return self.accesses.get(bucket, rules, self.account_of)
+        return self.accesses.get(bucket, rules, self.account_of, self.namespace.identity)
 
     def _decide(
         self,

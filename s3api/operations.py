@@ -23,6 +23,7 @@ class Target(enum.Enum):
     SERVICE = "service"
     BUCKET = "bucket"
     OBJECT = "object"
+    ACCOUNT = "account"
 
 
 class Operation(NamedTuple):

@@ -10,6 +10,7 @@ Concurrency: constants. Source: Amazon S3 API reference, "Operations".
 from __future__ import annotations
 
 from s3api import (
+    accountblocks,
     aclroutes,
     attributes,
     buckets,
@@ -56,7 +57,7 @@ PAGE = Operation("GetWebPage", NO_ACTION, webpages.serve_page, hot=True)
 # A form to the service itself, whose actions ask for permission themselves.
 QUERY = Operation("Query", NO_ACTION, answer_query)
 
-_S, _B, _O = Target.SERVICE, Target.BUCKET, Target.OBJECT
+_S, _B, _O, _A = Target.SERVICE, Target.BUCKET, Target.OBJECT, Target.ACCOUNT
 
 OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     (_S, "GET", ""): Operation("ListBuckets", "s3:ListAllMyBuckets", buckets.list_buckets),
@@ -155,6 +156,21 @@ OPERATIONS: dict[tuple[Target, str, str], Operation] = {
     (_O, "DELETE", "uploadId"): Operation(
         "AbortMultipartUpload", "s3:AbortMultipartUpload", multipart.abort_upload
     ),
+    (_A, "GET", "publicAccessBlock"): Operation(
+        "GetAccountPublicAccessBlock",
+        "s3:GetAccountPublicAccessBlock",
+        accountblocks.get_account_block,
+    ),
+    (_A, "PUT", "publicAccessBlock"): Operation(
+        "PutAccountPublicAccessBlock",
+        "s3:PutAccountPublicAccessBlock",
+        accountblocks.put_account_block,
+    ),
+    (_A, "DELETE", "publicAccessBlock"): Operation(
+        "DeleteAccountPublicAccessBlock",
+        "s3:PutAccountPublicAccessBlock",
+        accountblocks.delete_account_block,
+    ),
 }
 
 # Who may read or delete an object may not yet do so with its older versions.
@@ -172,7 +188,11 @@ _ON_VERSIONS = {
 def find_operation(request: Request) -> Operation:
     """What the request asks for. Raises NotImplementedYet, InvalidArgument (two subresources)."""
     subresource = _subresource(request) if request.query else ""
-    if request.key:
+    if accountblocks.ACCOUNT_HEADER in request.headers and accountblocks.is_control(request):
+        # Neither bucket nor key: the path only looks like them.
+        request.bucket = request.key = ""
+        target, subresource = _A, "publicAccessBlock"
+    elif request.key:
         target = _O
         if request.method == "PUT" and b"x-amz-copy-source" in request.headers:
             subresource += _COPY

@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from store.access.ownership import AccessBlock
+
 Tags = dict[str, str]
 
 
@@ -30,6 +32,7 @@ class Kind(enum.Enum):
     KEY = "key"
     POLICY = "policy"
     PROVIDER = "provider"
+    ACCOUNT = "account"
 
 
 class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,7 +137,13 @@ class Provider(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: Tags = {}
 
 
-Record = User | Group | Role | Key | ManagedPolicy | Provider
+class AccountSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is set for an account as a whole. block: of public access, None where nobody set it."""
+
+    block: AccessBlock | None = None
+
+
+Record = User | Group | Role | Key | ManagedPolicy | Provider | AccountSettings
 TYPES: Mapping[Kind, type[Any]] = {
     Kind.USER: User,
     Kind.GROUP: Group,
@@ -142,6 +151,7 @@ TYPES: Mapping[Kind, type[Any]] = {
     Kind.KEY: Key,
     Kind.POLICY: ManagedPolicy,
     Kind.PROVIDER: Provider,
+    Kind.ACCOUNT: AccountSettings,
 }
 _DECODERS = {kind: msgspec.json.Decoder(each) for kind, each in TYPES.items()}
 _ENCODER = msgspec.json.Encoder()

@@ -9,16 +9,20 @@ import time
 
 from metadb.engine import Engine
 from store.access.evaluate import Access
+from store.access.ownership import AccessBlock
 from store.access.sealed import Keyring, new_master_key, parse_keyring
-from store.identity.book import Book
+from store.identity.book import Book, Change
 from store.identity.callers import Caller, Callers, Context, user_context
 from store.identity.errors import NoSuchEntity
 from store.identity.holders import Holders
 from store.identity.keys import Keys
 from store.identity.names import account_number, entity_arn, new_secret, new_session_key_id
 from store.identity.policies import Policies, Providers
-from store.identity.records import Group, Kind, Role, User
+from store.identity.records import AccountSettings, Group, Kind, Role, User
 from store.identity.sessions import Session, seal_session
+
+# The name of the one record that an account has of its settings.
+_SETTINGS = "settings"
 
 
 class Identity:
@@ -80,6 +84,16 @@ class Identity:
         if kind == Kind.ROLE.value:
             return callers.access_of(account, holders.get(account, Role, name)), {}
         raise NoSuchEntity(f"{arn} is no user, group or role.")
+
+    def access_block(self, account: str) -> AccessBlock | None:
+        """The account's own block of public access; None where it has none."""
+        found = self._book.find(account, AccountSettings, _SETTINGS)
+        return None if found is None else found.block
+
+    async def set_access_block(self, account: str, block: AccessBlock | None) -> None:
+        """None takes it away."""
+        record = None if block is None else AccountSettings(block=block)
+        await self._book.commit(account, Change(kind=Kind.ACCOUNT, name=_SETTINGS, record=record))
 
     def start_session(self, session: Session) -> tuple[str, str]:
         """Access key id and token of a new session. Raises TokenTooLarge."""

@@ -107,7 +107,10 @@ COMMON_HEADERS = frozenset(
 )
 
 # Operations of ours that the model doesn't know.
-UNMODELLED = {"PostObject"}
+# A form has none, and S3 Control has one of its own.
+UNMODELLED = {"PostObject"} | {
+    f"{verb}AccountPublicAccessBlock" for verb in ("Get", "Put", "Delete")
+}
 
 _TEXTS = {
     "integer": re.compile(r"-?\d+"),

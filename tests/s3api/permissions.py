@@ -22,7 +22,7 @@ from botocore.auth import HmacV1Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from s3api import signing
+from s3api import accountblocks, signing
 from s3api.bucketaccess import BLOCK, POLICY, REMOVED, BucketPolicy
 from s3api.credentials import Credential
 from s3api.router import _ON_VERSIONS, OPERATIONS
@@ -78,6 +78,7 @@ _BODIES = {
     "PutBucketNotificationConfiguration": "<NotificationConfiguration/>",
     "PutBucketPolicy": _POLICY,
     "PutPublicAccessBlock": "<PublicAccessBlockConfiguration/>",
+    "PutAccountPublicAccessBlock": "<PublicAccessBlockConfiguration/>",
     "DeleteObjects": "<Delete><Object><Key>{p}k</Key></Object></Delete>",
     "PutObject": "x",
     "PutObjectAcl": "<AccessControlPolicy></AccessControlPolicy>",
@@ -105,6 +106,8 @@ _HEADERS = {
     "RenameObject": {"x-amz-rename-source": "/{b}/{p}k"},
     "GetObjectAttributes": {"x-amz-object-attributes": "ETag"},
 }
+# Those of S3 Control are done to an account, that of the caller.
+_OF_ACCOUNTS = {"x-amz-account-id": ALICE.account.number}
 # What an operation asks for beside its own action.
 _FURTHER = {
     "CopyObject": (("s3:GetObject", "k"),),
@@ -140,6 +143,14 @@ def call_of(method: str, subresource: str, name: str, action: str) -> Call:
     """The call of one row of the table."""
     on = ACTIONS[action].on
     key = _KEYS.get(name, "k") if on is On.OBJECT else ""
+    if name.endswith("AccountPublicAccessBlock"):
+        return Call(
+            method=method,
+            target=accountblocks.PATH.decode(),
+            grants=((action, ""),),
+            headers=_OF_ACCOUNTS,
+            body=_BODIES.get(name, ""),
+        )
     path = "/" if on is On.ACCOUNT else "/{b}" + (f"/{{p}}{key}" if key else "")
     if name in ("PostObject", "DeleteObjects"):
         path = "/{b}"

@@ -8,6 +8,7 @@ import pytest
 
 from s3api.errors import InvalidArgument, InvalidRange, InvalidURI
 from s3api.metadata import meta_headers, meta_of, override
+from s3api.operations import Target
 from s3api.requests import open_request, parse_copy_source, parse_range
 from s3api.router import OPERATIONS, SUBRESOURCES, find_operation
 from store.types import ObjectMeta
@@ -129,11 +130,24 @@ def test_override_replaces_and_adds():
     ]
 
 
+CONTROL = b"/v20180820/configuration/publicAccessBlock"
+
+
+def test_a_bucket_may_have_the_name_that_s3_control_begins_with():
+    assert find_operation(open_request(Head(CONTROL), "http")).name == "GetObject"
+    other = Head(CONTROL + b"/x", headers=[(b"x-amz-account-id", b"123456789012")])
+    assert find_operation(open_request(other, "http")).name == "GetObject"
+
+
 def test_every_operation_is_reached_by_what_its_key_says():
     for (target, method, subresource), operation in OPERATIONS.items():
-        path = {"service": b"/", "bucket": b"/b", "object": b"/b/k"}[target.value]
+        path = {"service": b"/", "bucket": b"/b", "object": b"/b/k", "account": CONTROL}[
+            target.value
+        ]
         name = subresource.removesuffix("copy")
         headers = [(b"x-amz-copy-source", b"b/k")] if subresource.endswith("copy") else []
+        if target is Target.ACCOUNT:
+            headers, name = [(b"x-amz-account-id", b"123456789012")], ""
         query = b"list-type=2" if name == "list-type" else name.encode()
         request = open_request(Head(path, method, query, headers), "http")
         assert find_operation(request) is operation
