@@ -17,9 +17,7 @@ Concurrency: one task of `run`. It waits while heal is at work.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
-from typing import Literal
 
 import msgspec
 import trio
@@ -36,7 +34,8 @@ from store.errors import StoreError
 from store.evening import Move, Shelf, plan, spread
 from store.heal import Healer
 from store.pace import Pace
-from store.rebuild import End, Orders, Rebuilder, Tally, runs_of
+from store.rebalancereport import Activity, Episode, RebalanceRecord, RebalanceReport, Want
+from store.rebuild import End, Orders, Rebuilder, runs_of
 from store.rewrite import Progress, Rewriter
 from store.state import State
 
@@ -57,20 +56,6 @@ _ROOM_SHIFT = 7
 """A rewrite leaves 1/2**7 of all room to those who write."""
 _THERE = (DriveState.ONLINE, DriveState.FULL)
 
-Want = Literal["", "even", "geometry"]
-Activity = Literal["idle", "evening", "rewriting", "waiting", "paused"]
-
-
-class RebalanceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One time that there was something to do, from beginning to end. Times in s since 1970."""
-
-    began_s: float
-    ended_s: float
-    causes: list[str]
-    moved_members: int
-    moved_bytes: int
-    rewritten_bytes: int
-
 
 class _Kept(msgspec.Struct, kw_only=True):
     """What outlives a restart."""
@@ -78,59 +63,6 @@ class _Kept(msgspec.Struct, kw_only=True):
     want: Want = ""
     paused: bool = False
     history: list[RebalanceRecord] = []
-
-
-class RebalanceReport(msgspec.Struct, frozen=True, kw_only=True):
-    """cause: why something is done, or why it waits. old_segments: of another geometry than new.
-
-    bytes_left: of what is being done, as estimated; eta_s: None when unknown.
-    spread_points: how much fuller the fullest drive is than the emptiest, when last looked at.
-    """
-
-    state: Activity
-    cause: str
-    want: Want
-    old_segments: int
-    bytes_left: int
-    bytes_per_s: float
-    eta_s: float | None
-    moved_members: int
-    rewritten_bytes: int
-    spread_points: float
-    history: list[RebalanceRecord]
-
-
-class _Episode:
-    """From the first thing to do until there is none."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.began_s = time.time()
-        self.clock_s = trio.current_time()
-        self.causes: set[str] = set()
-        self.moved_members = 0
-        self.tally = Tally()
-        self.progress = progress
-        self.before_bytes = progress.written_bytes
-
-    def done_bytes(self) -> int:
-        return self.tally.written_bytes + self.rewritten_bytes()
-
-    def rewritten_bytes(self) -> int:
-        return self.progress.written_bytes - self.before_bytes
-
-    def bytes_per_s(self) -> float:
-        took_s = max(trio.current_time() - self.clock_s, 1e-3)
-        return self.done_bytes() / took_s
-
-    def record(self) -> RebalanceRecord:
-        return RebalanceRecord(
-            began_s=round(self.began_s, 3),
-            ended_s=round(time.time(), 3),
-            causes=sorted(self.causes),
-            moved_members=self.moved_members,
-            moved_bytes=self.tally.written_bytes,
-            rewritten_bytes=self.rewritten_bytes(),
-        )
 
 
 class Rebalancer:
@@ -159,7 +91,7 @@ class Rebalancer:
         self._begun_bytes = 0
         self._logs_named: set[SegmentId] = set()
         self._spread_points = 0.0
-        self._episode: _Episode | None = None
+        self._episode: Episode | None = None
         self._changed = trio.Event()
         self._rounds_begun = 0
         self._quiet_round = 0
@@ -264,10 +196,10 @@ class Rebalancer:
         self._activity, self._cause = "waiting", cause
         return for_s
 
-    def _begin(self, activity: Activity, cause: str, left_bytes: int) -> _Episode:
+    def _begin(self, activity: Activity, cause: str, left_bytes: int) -> Episode:
         """There is something to do."""
         if self._episode is None:
-            self._episode = _Episode(self._progress)
+            self._episode = Episode(self._progress)
             log.info("rebalance begins: %s", cause)
         self._activity, self._cause = activity, cause
         self._left_bytes, self._begun_bytes = left_bytes, self._episode.done_bytes()
@@ -302,10 +234,12 @@ class Rebalancer:
             return await self._leave(drained)
         old = await self._held(self._old())
         if self._kept.want == "geometry":
+            # What new segments are like now, with a drive away, is not what was asked for.
+            if cause := self._unfit((DriveState.ONLINE,)):
+                return self._wait(cause, _AGAIN_AFTER_S)
             if old:
                 k, m = self._chunks.geometry()
-                cause = f"segments are rewritten as {k} data + {m} parity"
-                return await self._rewrite(old, cause, (DriveState.ONLINE,))
+                return await self._rewrite(old, f"segments are rewritten as {k} data + {m} parity")
             self._kept.want = ""
             self._keep()
             return 0.0
@@ -326,7 +260,9 @@ class Rebalancer:
         stuck = [s for s in held if self._members.choose_drive(s, (), 0) is None]
         paths = ", ".join(str(d.io.path) for d in self._chunks.pool.drives if d.draining)
         if stuck:
-            return await self._rewrite(stuck, f"{paths} is drained", _THERE)
+            if cause := self._unfit(_THERE):
+                return self._wait(cause, _AGAIN_AFTER_S)
+            return await self._rewrite(stuck, f"{paths} is drained")
         if held:
             return self._wait(f"heal moves what {paths} holds", _SOON_S)
         await self._name_logs(drained)
@@ -365,12 +301,14 @@ class Rebalancer:
             await trio.lowlevel.checkpoint()
         return size
 
-    async def _rewrite(
-        self, segments: Collection[Segment], cause: str, fit: Collection[DriveState]
-    ) -> float:
+    def _unfit(self, fit: Collection[DriveState]) -> str:
+        """Which of the drives that stay is in none of these states, "" for none."""
         for drive in self._chunks.pool.drives:
             if not drive.draining and drive.state not in fit:
-                return self._wait(f"{drive.io.path} is {drive.state.value}", _AGAIN_AFTER_S)
+                return f"{drive.io.path} is {drive.state.value}"
+        return ""
+
+    async def _rewrite(self, segments: Collection[Segment], cause: str) -> float:
         await self._name_logs(segments)
         episode = self._begin("rewriting", cause, await self._named_bytes(segments))
         before = episode.done_bytes()

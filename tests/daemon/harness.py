@@ -130,6 +130,10 @@ class DaemonHarness:
         if wait:
             self.wait_ready()
 
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Have these settings hold from the next start on."""
+        self._settings.update(settings)
+
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Wait until /health/ready says so. Raises DaemonDied."""
         assert self.process is not None

@@ -494,3 +494,21 @@ async def test_a_drive_that_is_kept_after_all_takes_new_segments_again(tmp_path:
         assert drive.id in store.chunks.segment(segment_of(run.id)).members
         store.assert_whole()
         await store.check()
+
+
+async def test_an_order_waits_for_a_drive_that_is_away(tmp_path: Path) -> None:
+    async with open_whole(tmp_path, 3, 1) as store:
+        await store.fill(3)
+        await store.chunks.add_drive(tmp_path / "more")
+        more = store.drives[3]
+        (tmp_path / "more").rename(tmp_path / "gone")
+        await more.check(store.chunks.pool.epoch)
+        store.rebalancer.order("geometry")
+        await until(lambda: "offline" in store.rebalancer.report().cause, 30)
+        assert store.rebalancer.report().want == "geometry"
+        (tmp_path / "gone").rename(tmp_path / "more")
+        await more.check(store.chunks.pool.epoch)
+        await store.chunks.pool.rejoin(more)
+        await store.settled()
+        assert store.geometries() == {(3, 1)}
+        await store.check()

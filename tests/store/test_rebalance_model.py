@@ -152,6 +152,6 @@ async def test_nothing_that_clients_do_gets_lost_or_changed(
         store.rebalancer.order("geometry")
         await store.settled()
         assert store.geometries() == {(2, 2)}
-        assert sum(each.rewritten_bytes for each in store.rebalancer.report().history) > 10 << 20
+        assert sum(each.rewritten_bytes for each in store.rebalancer.report().history) > 0
         await store.check()
         await store.scrub()
