@@ -11,7 +11,9 @@ Invariants:
   Y2 a log is made void, durably, before the first frame of the next generation is written over
      it: otherwise old frames at its start could be taken for new after a power cut;
   Y3 a copy says it is whole (its `state` file) only from when it is until something is done to
-     it that breaks Y1, such as building it anew.
+     it that breaks Y1, such as building it anew;
+  Y4 a checkpoint takes no frame into the database file that differs from the primary's: of two
+     that differ, the one whose checksum doesn't fit is the damaged one.
 Concurrency: methods block and run in threads; those marked *lane* only on the copy's lane, in
 order. The loop reads `frames` and `generation` only while none of them runs. `apply` may run in
 another thread beside the lane, never two at once.
@@ -114,19 +116,24 @@ class Copy:
             self._log.write_synced(rest, begin + skip)
             self.frames = (begin + len(chunk) - wal.HEADER_BYTES) // wal.FRAME_BYTES
 
-    def apply(self, frames: int) -> None:
+    def apply(self, frames: int, primary_log: int | None = None) -> None:
         """Bring the database file up to the first `frames` of this log, and make it durable.
 
-        frames: a number of committed, mirrored frames. Safe to repeat (Y1).
+        frames: a number of committed, mirrored frames. Safe to repeat (Y1). primary_log: compared
+        with this one on the way: what rots in a log would else go into the database for good.
+        Raises CopyDamaged, and PrimaryLost when it is the primary's log that is damaged.
         """
+        damaged = False
         with self._busy:
             while self._applied < frames:
                 stop = min(frames, self._applied + _APPLY_FRAMES)
-                self._apply_piece(self._applied, stop)
+                damaged |= self._apply_piece(self._applied, stop, primary_log)
                 self._applied = stop
             if self._applied:
                 self._database.truncate(self._database_pages * wal.PAGE_BYTES)
                 self._database.sync()
+        if damaged:
+            raise PrimaryLost("frames of its log are not what was written")
 
     def take_log(self, primary_log: int, frames: int) -> None:
         """Begin the log of a blank copy with the primary's first `frames` frames.
@@ -199,12 +206,21 @@ class Copy:
         self.generation = turn.generation
         self.frames = self._applied = 0
 
-    def _apply_piece(self, start: int, stop: int) -> None:
-        """Write the newest page of each number in frames [start, stop), neighbours in one call."""
+    def _apply_piece(self, start: int, stop: int, primary_log: int | None) -> bool:
+        """Write the newest page of each number in frames [start, stop), neighbours in one call.
+
+        Whether the primary's frames are damaged.
+        """
         begin = wal.HEADER_BYTES + start * wal.FRAME_BYTES
         frames = self._log.read((stop - start) * wal.FRAME_BYTES, begin)
         if len(frames) != (stop - start) * wal.FRAME_BYTES:
             raise CopyDamaged(f"{self._log.path} is shorter than what was written to it")
+        damaged = False
+        if primary_log is not None:
+            others = _read_log(primary_log, len(frames), begin)
+            if others != frames:
+                self._verify(frames, begin, wal.first_difference(frames, others))
+                damaged = True
         newest: dict[int, int] = {}
         for page, commit_pages, offset in wal.pages_of(frames):
             newest[page] = offset
@@ -224,6 +240,17 @@ class Copy:
             group.append(view[newest[page] : newest[page] + wal.PAGE_BYTES])
         if group:
             self._database.write(group, (first - 1) * wal.PAGE_BYTES)
+        return damaged
+
+    def _verify(self, frames: bytes, begin: int, index: int) -> None:
+        """Raise CopyDamaged unless frame `index` of those read from offset `begin` is sound."""
+        at = index * wal.FRAME_BYTES
+        before = self._log.read(8, begin + at - 8)
+        if index or begin > wal.HEADER_BYTES:
+            before = self._log.read(8, begin + at - wal.FRAME_BYTES + 16)
+        header = self._log.read(wal.HEADER_BYTES, 0)
+        if not wal.is_sound(header, before, frames[at : at + wal.FRAME_BYTES]):
+            raise CopyDamaged(f"{self._log.path} is not what was written to it")
 
     def _grow_log(self, size: int) -> None:
         """Have zeros stand where frames will: a sync is then spared the file's metadata.
@@ -241,3 +268,13 @@ def _read_primary(descriptor: int, size: int, offset: int) -> bytes:
         return os.pread(descriptor, size, offset)
     except OSError as error:
         raise PrimaryLost(f"the primary can't be read: {error}") from error
+
+
+def _read_log(primary_log: int, size: int, offset: int) -> bytes:
+    try:
+        found = os.pread(primary_log, size, offset)
+    except OSError as error:
+        raise PrimaryLost(f"its log can't be read: {error}") from error
+    if len(found) != size:
+        raise PrimaryLost("its log is shorter than what was written to it")
+    return found

@@ -294,7 +294,9 @@ class Upkeep:
 
         async def apply(copy: Copy) -> None:
             try:
-                await self._in_thread(copy.apply, frames)
+                await self._in_thread(copy.apply, frames, self._flusher.primary.log_fd)
+            except PrimaryLost as error:
+                self._flusher.lose(error)
             except (OSError, CopyDamaged) as error:
                 await self._flusher.eject(copy, error)
 

@@ -72,6 +72,29 @@ def behind(ended_salts: bytes) -> bytes:
     return b"behind" + ended_salts
 
 
+def is_sound(log_header: bytes, before: bytes, frame: bytes) -> bool:
+    """Whether a frame's checksum fits, as SQLite computes it. Slow: 0.2 ms.
+
+    before: the 8 bytes of checksum that end the header of the frame before, or the log's.
+    """
+    order = ">" if log_header.startswith(_MAGICS[1].to_bytes(4, "big")) else "<"
+    words = struct.unpack(f"{order}{2 + PAGE_BYTES // 4}I", frame[:8] + frame[FRAME_HEADER_BYTES:])
+    one, two = _FRAME.unpack(before)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        one = (one + even + two) & 0xFFFFFFFF
+        two = (two + odd + one) & 0xFFFFFFFF
+    return _FRAME.pack(one, two) == frame[16:FRAME_HEADER_BYTES]
+
+
+def first_difference(frames: bytes, others: bytes) -> int:
+    """The index of the first frame that isn't the same in both; both begin with a frame."""
+    return next(
+        index
+        for index, at in enumerate(range(0, len(frames), FRAME_BYTES))
+        if frames[at : at + FRAME_BYTES] != others[at : at + FRAME_BYTES]
+    )
+
+
 def pages_of(frames: bytes) -> Iterator[tuple[int, int, int]]:
     """(page number, database size in pages or 0, offset of the page) of each frame in `frames`."""
     for offset in range(0, len(frames), FRAME_BYTES):

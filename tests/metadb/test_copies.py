@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import shutil
@@ -577,3 +578,44 @@ async def test_copy_built_while_commits_and_restarts_go_on_is_whole(tmp_path: Pa
         assert engine.copy_drives == ("d1", "d2")
     contents = {(pool.path(f"d{i}") / DATABASE).read_bytes() for i in range(3)}
     assert len(contents) == 1
+
+
+def rot_log(folder: Path) -> None:
+    """Change the newest row in a log, after it was written."""
+    log = folder / LOG
+    at = log.read_bytes().rfind(b"the right value")
+    with log.open("r+b") as file:
+        file.seek(at)
+        file.write(b"THE")
+
+
+async def test_what_rots_in_the_log_of_a_copy_does_not_get_into_its_database(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a", "the right value")
+        await commit(engine, "b")
+        rot_log(pool.path("d1"))
+        await engine.checkpoint()
+        assert pool.ejected == ["d1"]
+        assert engine.copy_drives == ("d2",)
+    async with pool.open([place for place in pool.places if place.drive == "d2"]) as engine:
+        assert engine.read(get, "a") == "the right value"
+
+
+async def test_what_rots_in_the_log_of_the_primary_is_found_when_copies_are_checkpointed(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path, 3)
+    async with pool.open(create=True) as engine:
+        await commit(engine, "a", "the right value")
+        await commit(engine, "b")
+        rot_log(pool.path("d0"))
+        with contextlib.suppress(PrimaryLost):
+            await engine.checkpoint()
+        with pytest.raises(PrimaryLost):
+            await engine.barrier()
+        assert engine.copy_drives == ("d1", "d2")
+    async with pool.open(pool.distrust("d0")) as engine:
+        assert engine.read(get, "a") == "the right value"
