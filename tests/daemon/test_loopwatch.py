@@ -17,6 +17,7 @@ from metadb.sqlite import CopyPlace
 from store.chunks.label import format_drives
 from store.chunks.pool import open_drives
 from store.chunks.types import DriveState
+from tests.faultrows import FaultRow
 
 BEAT_S = 0.02
 
@@ -79,7 +80,7 @@ def test_a_loop_that_turns_is_left_alone(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_drive_whose_label_is_not_answered_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_row: FaultRow
 ) -> None:
     paths = [tmp_path / f"d{number}" for number in range(4)]
     format_drives(paths)
@@ -100,6 +101,11 @@ def test_a_drive_whose_label_is_not_answered_is_missing(
         assert [drive.state for drive in pool.drives].count(DriveState.ONLINE) == 3
     finally:
         pool.close()
+    fault_row(
+        "a drive does not answer when the daemon starts",
+        client="nothing, but the start takes half a minute more",
+        status=f"offline: {pool.drives[2].cause}",
+    )
 
 
 async def test_only_drives_that_take_no_write_hang(

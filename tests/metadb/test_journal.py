@@ -22,6 +22,7 @@ from metadb.lanes import Batch
 from metadb.schema import setting
 from metadb.sqlite import SqliteEngine
 from metadb.statements import Statement, Tx
+from tests.faultrows import FaultRow
 from tests.metadb.copies import CONFIG, Pool, count, end_round, get, put
 from tests.metadb.faults import Faults
 
@@ -221,7 +222,9 @@ def test_a_group_that_changed_nothing_asks_nothing_of_a_copy() -> None:
     assert journal.lack_of(1, header, 11).groups == [[("UPDATE", (), 1)]]
 
 
-async def test_the_copy_may_fail_as_well_before_another_has_it(tmp_path: Path) -> None:
+async def test_the_copy_may_fail_as_well_before_another_has_it(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     pool, journal, faults = Pool(tmp_path, 3), Journal(), Faults()
     async with pool.open(create=True, journal=journal) as engine:
         engine.transact(put, "a")
@@ -237,6 +240,11 @@ async def test_the_copy_may_fail_as_well_before_another_has_it(tmp_path: Path) -
     async with pool.open(pool.without("d0", "d1"), journal=journal) as engine:
         assert engine.primary_drive == "d2"
         assert engine.read(rows) == {"a": "x", "b": "x"}
+    fault_row(
+        "the drive that the store then goes on from fails as well, before any other has all of it",
+        client="errors for the calls under way, then service",
+        status="another drive's copy is the primary",
+    )
 
 
 async def test_the_lost_primary_itself_is_not_given_twice_what_it_has(tmp_path: Path) -> None:
@@ -263,7 +271,9 @@ async def test_the_lost_primary_itself_is_not_given_twice_what_it_has(tmp_path: 
         assert engine.read(get, "a") == "123"
 
 
-async def test_a_primary_that_takes_no_sync_in_time_is_remembered_as_hung(tmp_path: Path) -> None:
+async def test_a_primary_that_takes_no_sync_in_time_is_remembered_as_hung(
+    tmp_path: Path, fault_row: FaultRow
+) -> None:
     pool, journal, answered = Pool(tmp_path, 3), Journal(), threading.Event()
     config = replace(CONFIG, flush_deadline_s=0.2)
     async with pool.open(create=True, config=config, journal=journal) as engine:
@@ -275,6 +285,11 @@ async def test_a_primary_that_takes_no_sync_in_time_is_remembered_as_hung(tmp_pa
         answered.set()
     async with pool.open(pool.without("d0"), journal=journal) as engine:
         assert engine.read(rows) == {"a": "x"}
+    fault_row(
+        "the primary's drive takes no sync within the deadline",
+        client="errors for the calls under way, then service",
+        status="another drive's copy is the primary",
+    )
 
 
 async def test_another_process_is_handed_what_the_hanging_one_answered(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from metadb.mirror import DATABASE
 from metadb.sqlite import SqliteEngine
 from metadb.statements import Tx
 from metadb.wal import PAGE_BYTES
+from tests.faultrows import FaultRow
 from tests.metadb.copies import CONFIG, Pool, end_round, get, put
 
 
@@ -92,7 +93,7 @@ async def test_looking_for_damage_takes_no_lock_from_sqlite(tmp_path: Path) -> N
 
 
 async def test_pages_that_can_not_be_read_are_damaged_and_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_row: FaultRow
 ) -> None:
     pool = Pool(tmp_path, 2)
     async with pool.open(create=True) as engine:
@@ -114,6 +115,13 @@ async def test_pages_that_can_not_be_read_are_damaged_and_no_others(
         monkeypatch.undo()
         with pytest.raises(PrimaryLost):
             engine.transact(put, "b")
+    async with pool.open(pool.without("d0")) as engine:
+        assert engine.read(get, "a") == "x" * 100_000
+    fault_row(
+        "a page of the primary can't be read",
+        client="nothing",
+        status="another drive's copy is the primary",
+    )
 
 
 async def test_a_primary_that_fails_while_it_is_opened_is_left_for_a_copy(tmp_path: Path) -> None:

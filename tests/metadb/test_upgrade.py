@@ -16,6 +16,7 @@ from metadb import migrations, upgrade
 from metadb.errors import UpgradeFailed
 from metadb.files import Folder
 from metadb.recovery import Found, boot_id, choose
+from tests.faultrows import FaultRow
 from tests.metadb.copies import Pool, count, get, put
 from tests.store.test_upgrade import take_back
 
@@ -102,7 +103,11 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
     [(False, False), *([(False, True), (True, False), (True, True)] if FULL else [])],
 )
 async def test_a_crash_at_any_step_leaves_the_old_or_the_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool, again: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault_row: FaultRow,
+    clean: bool,
+    again: bool,
 ) -> None:
     origin = await old_pool(tmp_path / "origin", clean=clean)
     old = cut_short = 0
@@ -128,6 +133,11 @@ async def test_a_crash_at_any_step_leaves_the_old_or_the_new(
         await opens(pool, ROWS if clean else ROWS + 1)
     assert old > 3
     assert cut_short > 3
+    fault_row(
+        "the daemon is killed at any step of an upgrade",
+        client="refused connections",
+        status="nothing",
+    )
 
 
 def upgrade_stopped(pool: Pool) -> None:
@@ -190,6 +200,7 @@ def fail_in_the_middle(database: Path) -> None:
 async def test_an_upgrade_that_goes_wrong_leaves_all_as_it_was_and_says_so(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    fault_row: FaultRow,
     broken: Callable[[Path], None],
     said: str,
 ) -> None:
@@ -201,6 +212,11 @@ async def test_an_upgrade_that_goes_wrong_leaves_all_as_it_was_and_says_so(
             async with pool.open():
                 pass
     assert contents(pool) == before
+    fault_row(
+        "an upgrade of the schema fails, or makes what does not add up",
+        client="the daemon does not start, and says why; the older version does",
+        status="nothing",
+    )
     await opens(pool, ROWS + 1)
 
 
