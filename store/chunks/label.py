@@ -39,6 +39,7 @@ FOLDER = "twofold"
 LABEL = "label"
 SEGMENTS = "segments"
 META = "meta"
+_COMING = f"{LABEL}.new"
 _MAX_LABEL_BYTES = 1 << 20
 
 
@@ -110,9 +111,8 @@ def read_label(folder: int) -> Label | None:
 
 def write_label(folder: int, label: Label) -> None:
     """Replace the label in the directory `folder` (a descriptor) atomically and durably."""
-    temporary = f"{LABEL}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
+    descriptor = os.open(_COMING, flags, 0o600, dir_fd=folder)
     try:
         text = encode_label(label)
         if os.write(descriptor, text) != len(text):
@@ -120,7 +120,7 @@ def write_label(folder: int, label: Label) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.rename(temporary, LABEL, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(_COMING, LABEL, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
 
 
@@ -167,7 +167,7 @@ def format_drives(paths: Sequence[str | os.PathLike[str]], parity: int | None = 
 def is_emptied(path: Path, others: Sequence[Path]) -> bool:
     """Whether `path` is an empty drive, and surely not the bare mount point of an absent one.
 
-    Empty folders that a label was to come to count as empty.
+    Empty folders that a label was to come to count as empty, also with half of one.
 
     others: the pool's drives that are there. A mount point is never bare; and where all the others
     stand on the file system that the folder is on, no drive of the pool is mounted. Blocks.
@@ -176,7 +176,7 @@ def is_emptied(path: Path, others: Sequence[Path]) -> bool:
         if set(os.listdir(path)) - {"lost+found", FOLDER}:
             return False
         for folder, _, files in os.walk(path / FOLDER):
-            if files or Path(folder).name not in (FOLDER, SEGMENTS, META):
+            if set(files) - {_COMING} or Path(folder).name not in (FOLDER, SEGMENTS, META):
                 return False
         if os.path.ismount(path):
             return True

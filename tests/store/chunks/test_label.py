@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from store.chunks.errors import LabelError
-from store.chunks.label import Label, Member, decode_label, encode_label
+from store.chunks.label import (
+    Label,
+    Member,
+    decode_label,
+    encode_label,
+    format_drives,
+    is_emptied,
+    prepare_folder,
+)
 from store.chunks.types import DriveId
 
 LABEL = Label(
@@ -37,3 +47,14 @@ def test_a_label_that_is_cut_anywhere_is_damaged() -> None:
     for size in range(len(text)):
         with pytest.raises(LabelError):
             decode_label(text[:size])
+
+
+def test_a_folder_that_a_power_cut_kept_from_its_label_is_an_empty_drive(tmp_path: Path) -> None:
+    other, path = tmp_path / "other", tmp_path / "drive"
+    format_drives([other])
+    prepare_folder(path)
+    assert is_emptied(path, [other])
+    (path / "twofold" / "label.new").write_bytes(b'{"checks')
+    assert is_emptied(path, [other])
+    (path / "twofold" / "label").write_bytes(b'{"checks')
+    assert not is_emptied(path, [other]), "a label that can't be read may be of a drive with bytes"
