@@ -26,7 +26,7 @@ from tests.s3api.permissions import CALLS, TRIED, World, policy_of
 SIGNED = ("header", "presigned", "streaming", "streaming unsigned", "version 2")
 KINDS = (*SIGNED, "session", "service account", "anonymous")
 # Each test of a table stands for so many cases: they may become more, never fewer.
-CASES_MIN = 8 * 77
+CASES_MIN = 8 * 84
 _users = itertools.count(1)
 
 
