@@ -87,6 +87,13 @@ def refuse_forks(newest: Label, found: Mapping[Path, Label]) -> None:
         )
 
 
+def never_told(label: Label) -> set[DriveId]:
+    """Drives that were about to come to the pool and, by this label, did not: they hold nothing."""
+    # A label of an older version says of none which epoch it was told of.
+    says = any(member.epoch for member in label.members)
+    return {member.drive for member in label.members if says and not member.epoch}
+
+
 def in_sync(labels: Iterable[Label]) -> set[DriveId]:
     """Drives that were in the pool at the epoch of these labels, which is the same in all."""
     drives: set[DriveId] = set()

@@ -40,6 +40,7 @@ from store.chunks.lineage import (
     Standing,
     follows,
     lineage_of,
+    never_told,
     new_token,
     raised,
     refuse_doubtful,
@@ -198,16 +199,19 @@ class Pool:
     async def add(self, path: Path) -> Drive:
         """Make the empty folder at `path` one more drive of the pool.
 
-        Labels come in the same order as for a replacement. Raises LabelError when the folder
-        isn't fit, BelowWriteQuorum, OSError, TimeoutError.
+        The other labels come first, as for a replacement, and are told once more when it has its
+        own. Raises LabelError when the folder isn't fit, BelowWriteQuorum, OSError, TimeoutError.
         """
         await in_thread(partial(prepare_folder, path), self._config.io_deadline_s)
         drive = DriveId(secrets.token_hex(16))
         before = self._members
-        self._members = [*before, Member(drive=drive, path=str(path), epoch=self.epoch + 1)]
+        self._members = [*before, Member(drive=drive, path=str(path))]
         try:
             await self.raise_epoch()
+            self._members[-1] = replace(self._members[-1], epoch=self.epoch)
             found = await self._format(drive, path, type(self.drives[0].io))
+            async with self._write_lock:
+                await self._write_labels(self._line, self._end_of_ids)
         except BaseException:
             self._members = before
             raise
@@ -333,7 +337,8 @@ def open_drives(
             newest = _agree(found, ios)
         finish_raise(newest, found)
         drives = _assemble(newest, found, ios, causes, io)
-        missing = [drive for drive in drives if drive.label is None]
+        empty = never_told(newest)
+        missing = [drive for drive in drives if drive.label is None and drive.id not in empty]
         pool = Pool(newest, drives)
         if len(missing) > (pool.parity if allow_missing is None else allow_missing):
             absent = ", ".join(f"{drive.io.path} ({drive.cause})" for drive in missing)

@@ -205,3 +205,33 @@ async def test_a_drive_whose_return_a_power_cut_stopped_is_as_far_behind_as_befo
     pool = open_drives(paths)
     assert [drive.stale for drive in pool.drives] == [False, False, False, True]
     pool.close()
+
+
+@pytest.mark.parametrize(("drives", "parity"), [(1, 0), (1, None), (2, 0), (2, 1), (4, 2)])
+async def test_a_drive_that_a_power_cut_kept_from_coming_is_not_missed(
+    tmp_path: Path, drives: int, parity: int | None
+) -> None:
+    paths = [tmp_path / f"drive{number}" for number in range(drives)]
+    format_drives(paths, parity)
+    pool = open_drives(paths)
+    added = await pool.add(tmp_path / "more")
+    assert {member.epoch for member in added.label.members} == {pool.epoch}  # type: ignore[union-attr]
+    pool.close()
+    pool = open_drives(paths)
+    assert [drive.state for drive in pool.drives] == [DriveState.ONLINE] * (drives + 1)
+
+    async def cut(*_: object) -> None:
+        raise OSError("power cut")
+
+    pool._format = cut  # type: ignore[method-assign, assignment]
+    with pytest.raises(OSError, match="power cut"):
+        await pool.add(tmp_path / "last")
+    pool.close()
+    pool = open_drives(paths)
+    assert [drive.state for drive in pool.drives][-1] is DriveState.OFFLINE
+    pool.refuse_doubtful(None)
+    pool.close()
+    (tmp_path / "more").rename(tmp_path / "away")  # One that holds something is.
+    if parity == 0:
+        with pytest.raises(LabelError, match="missing"):
+            open_drives(paths)
