@@ -205,7 +205,21 @@ class PoolReport(Struct, frozen=True, kw_only=True):
     copies_wanted: int
     heal: HealStatus | None = None
     scrub: ScrubStatus | None = None
+    backup: BackupStatus | None = None
     rebalance: RebalanceStatus | None = None
+
+
+class BackupStatus(Struct, frozen=True, kw_only=True):
+    """fault: why the last try failed, "" when it didn't. points: kept since the start.
+
+    sequence, taken_s: of the last one, 0 when there is none yet.
+    """
+
+    target: str
+    fault: str
+    points: int
+    sequence: int
+    taken_s: int
 
 
 class MountReport(Struct, frozen=True, kw_only=True):

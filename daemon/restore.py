@@ -22,6 +22,7 @@ from daemon.stoppedstore import copy_places
 from metadb.archive import Archive
 from metadb.errors import NoUsableCopy, SchemaTooNew
 from metadb.offline import Facts, facts_of, lay_down, opened_copy, raise_inode_ceiling
+from metadb.series import Composed
 from metadb.sqlite import MetadbConfig, SqliteEngine, open_engine
 from store.chunks.pool import Pool
 from store.chunks.types import DriveId, DriveState
@@ -53,7 +54,7 @@ def present_facts(pool: Pool) -> Facts | None:
         return None
 
 
-def restore(pool: Pool, archive: Archive, *, replace: bool) -> Restored:
+def restore(pool: Pool, archive: Archive | Composed, *, replace: bool) -> Restored:
     """Do it. replace: also where the drives hold metadata that can be used.
 
     Raises RestoreRefused, BadArchive, MetadbError, ChunkError, OSError.
@@ -73,7 +74,7 @@ def restore(pool: Pool, archive: Archive, *, replace: bool) -> Restored:
     return Restored(lost=lost, moved=moved, copies=copies)
 
 
-async def _restore(pool: Pool, archive: Archive, ceiling: int) -> tuple[int, int]:
+async def _restore(pool: Pool, archive: Archive | Composed, ceiling: int) -> tuple[int, int]:
     await pool.raise_epoch()
     places = [place for place in copy_places(pool) if place.trusted]
     await trio.to_thread.run_sync(lay_down, places, archive)

@@ -21,6 +21,7 @@ from typing import Any
 import trio
 
 from daemon.addresses import Address, parse_address
+from daemon.backups import Backups
 from daemon.drives import Drives, copies_wanted, copy_place
 from daemon.events import History
 from daemon.lifecycle import StartError
@@ -78,6 +79,7 @@ class OpenStore:
     scrubber: Scrubber
     rebalancer: Rebalancer
     drives: Drives
+    backups: Backups
     allow_single_copy: bool
 
 
@@ -115,6 +117,7 @@ async def opened_store(
             rate_bytes_s = settings.heal.rate_bytes_s
             rebalancer = Rebalancer(namespace.state, chunks, healer, rate_bytes_s)
             drives = Drives(chunks, engine, healer, rebalancer)
+            backups = Backups(engine, settings.backup, Path(settings.state.folder))
             rejoin = partial(take_drives_back, drives, adopt_empty=adopt)
             async with (
                 running(engine.run),
@@ -123,6 +126,7 @@ async def opened_store(
                 running(scrubber.run),
                 running(rebalancer.run),
                 running(rejoin),
+                running(backups.run),
             ):
                 yield OpenStore(
                     namespace=namespace,
@@ -132,6 +136,7 @@ async def opened_store(
                     scrubber=scrubber,
                     rebalancer=rebalancer,
                     drives=drives,
+                    backups=backups,
                     allow_single_copy=settings.pool.allow_single_copy,
                 )
     finally:

@@ -95,6 +95,23 @@ class ProviderSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     account: str = ""
 
 
+class BackupSettings(Struct, frozen=True, kw_only=True):
+    """Backups of the metadata, taken while the store serves.
+
+    target: an existing folder or s3://BUCKET/PREFIX/, "" for none. endpoint: URL of the S3 server,
+    "" for AWS's own; credentials_file: as the AWS tools' shared one, "" for where they look.
+    interval_s: a point is kept so often, if anything has changed. whole_hours: how often it is
+    whole. keep_days: how far back a restore may go.
+    """
+
+    target: str = ""
+    endpoint: str = ""
+    credentials_file: str = ""
+    interval_s: Annotated[float, Meta(ge=1, le=30 * 86400)] = 300.0
+    whole_hours: Annotated[float, Meta(ge=0.01, le=24 * 365)] = 24.0
+    keep_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
+
+
 class S3Settings(Struct, frozen=True, kw_only=True):
     """The S3 endpoint.
 
@@ -183,6 +200,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     metadata: MetadataSettings = MetadataSettings()
     heal: HealSettings = HealSettings()
     scrub: ScrubSettings = ScrubSettings()
+    backup: BackupSettings = BackupSettings()
     s3: S3Settings = S3Settings()
     console: ConsoleSettings = ConsoleSettings()
     mount: MountSettings = MountSettings()

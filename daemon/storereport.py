@@ -69,6 +69,7 @@ def pool_report(store: OpenStore) -> PoolReport:
         copies_wanted=copies_wanted(pool),
         heal=_heal(store),
         scrub=_scrub(store),
+        backup=store.backups.report(),
         rebalance=_rebalance(store),
     )
 

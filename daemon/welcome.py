@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.report import (
+    BackupStatus,
     DriveReport,
     EventReport,
     HealStatus,
@@ -73,6 +74,7 @@ def status_text(report: Report) -> str:
         f"  Heal         {heal_text(pool.heal)}",
         f"  Scrub        {_scrub_text(pool.scrub)}",
         f"  Rebalance    {rebalance_text(pool.rebalance)}",
+        *([f"  Backup       {backup_text(pool.backup)}"] if pool.backup else []),
         f"  Restarts     {report.restarts}",
         "",
         *table(
@@ -114,6 +116,16 @@ def event_line(event: EventReport) -> str:
     """When and what, in a line."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at_s))
     return f"{at}  {event.text()}"
+
+
+def backup_text(backup: BackupStatus) -> str:
+    """How far back a restore could go now, in a line."""
+    if backup.fault:
+        return f"failed: {backup.fault}"
+    if not backup.taken_s:
+        return f"none yet in {backup.target}"
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(backup.taken_s))
+    return f"changes up to {backup.sequence} at {at}, in {backup.target}"
 
 
 def heal_text(heal: HealStatus | None) -> str:

@@ -41,6 +41,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """store: its id. sequence: the newest change. taken_s: seconds since 1970.
 
     revision: of the schema. database_bytes: of the database file when it is restored.
+    since: None for a whole database; else the sequence of the backup that this one builds on
+    (`metadb.series`).
     """
 
     store: str
@@ -48,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     taken_s: float
     revision: str
     database_bytes: int
+    since: int | None = None
 
 
 class BadArchive(MetadbError):
@@ -87,7 +90,10 @@ class Archive:
             raise BadArchive(f"{path}: it is damaged")
 
     def pieces(self) -> Iterator[bytes]:
-        """The database file's bytes. Raises BadArchive when they are not as many as it says."""
+        """The database file's bytes, or the pages that differ (`metadb.series`).
+
+        Raises BadArchive when they are not as many as it says.
+        """
         try:
             yield from self._expanded()
         except zlib.error as error:
@@ -95,7 +101,12 @@ class Archive:
 
     def _expanded(self) -> Iterator[bytes]:
         expand = zlib.decompressobj()
-        size, size_max = 0, self.manifest.database_bytes
+        whole = self.manifest.since is None
+        # Of what builds on another backup each page comes with its number, and once at most.
+        size, size_max = (
+            0,
+            self.manifest.database_bytes + (0 if whole else self.manifest.database_bytes // 1024),
+        )
         with self.path.open("rb") as file:
             file.seek(self._start)
             left = self._stop - self._start
@@ -110,7 +121,7 @@ class Archive:
         rest = expand.flush()
         size += len(rest)
         yield rest
-        if not expand.eof or size != size_max:
+        if not expand.eof or size > size_max or (whole and size != size_max):
             raise BadArchive(f"{self.path}: it is damaged")
 
 

@@ -35,6 +35,7 @@ from metadb.recovery import (
     read_state,
     write_state,
 )
+from metadb.series import Composed
 from metadb.snapshot import connect_reading, stopped_snapshot
 from metadb.statements import Row, Tx
 from metadb.upkeep import MetadbConfig
@@ -165,7 +166,7 @@ def _digest(folder: Path) -> tuple[int, bytes, bytes]:
         return snapshot.frames, header, digest.digest()
 
 
-def lay_down(places: Sequence[CopyPlace], archive: Archive) -> None:
+def lay_down(places: Sequence[CopyPlace], archive: Archive | Composed) -> None:
     """Make the backup the only copy there is, on the first place. Raises BadArchive, OSError.
 
     places: of all drives that can be written. The drives that can't have a lower epoch already.

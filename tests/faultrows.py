@@ -12,6 +12,7 @@ that no test shows.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ TESTS = Path(__file__).resolve().parent
 DOCUMENT = TESTS.parent / "docs" / "RELIABILITY.md"
 _HEAD = "| what happens |"
 _CELLS = 5
+_FILE = re.compile(r"`([\w/]+\.py)`")
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class Table:
             assert len(cells) == _CELLS, lines[self._stop]
             what, client, status, lost, shown = cells
             assert what not in self.rows, f"twice in the table: {what}"
-            files = {each.strip().strip("`") for each in shown.split(",")}
+            files = set(_FILE.findall(shown))
             self.rows[what] = Row(client, status, lost, files)
             self._stop += 1
 

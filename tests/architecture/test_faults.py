@@ -7,14 +7,13 @@ from pathlib import Path
 from tests.faultrows import TESTS, Row, Table, files_with_rows, named_in, said_in
 
 
-def test_every_row_is_said_by_the_tests_it_names() -> None:
+def test_every_row_is_said_by_a_test_it_names() -> None:
     rows = Table().rows
-    shown = {TESTS / file for row in rows.values() for file in row.shown}
-    assert shown <= set(files_with_rows())
-    said = {file: named_in(file) for file in shown}
+    said = {file: named_in(TESTS / file) for row in rows.values() for file in row.shown}
     for what, row in rows.items():
-        for file in row.shown:
-            assert what in said[TESTS / file], f"{file} doesn't show: {what}"
+        assert all((TESTS / file).exists() for file in row.shown), row.shown
+        # Others that are named may show more of the same.
+        assert any(what in said[file] for file in row.shown), f"no test says: {what}"
 
 
 def test_every_row_that_a_test_says_is_in_the_table() -> None:
