@@ -287,7 +287,7 @@ class Rebuilder:
         if not self._engine.transact(_note, work, after):
             return End.LATER
         work.kept = True
-        members.reseat(segment, after)
+        members.reseat(segment, after, work.blank_shards())
         try:
             await self._engine.barrier()
         except MetadbError:

@@ -254,15 +254,19 @@ class Members:
         ]
         return max(fit, key=lambda drive: drive.free_bytes, default=None)
 
-    def reseat(self, before: Segment, after: Segment) -> None:
-        """The segment's members are those of `after` now; files that are left are held."""
-        if after == before:
-            return
-        mask = 0
+    def reseat(self, before: Segment, after: Segment, blank: Iterable[int] = ()) -> None:
+        """The segment's members are those of `after` now; files that are left are held.
+
+        blank: shards whose files were built anew, on whichever drive: what isn't named yet is not
+        in them.
+        """
+        mask = sum(1 << shard for shard in blank)
         for shard, (old, new) in enumerate(zip(before.members, after.members, strict=True)):
             if old != new:
                 self._held.add((old, before.id))
                 mask |= 1 << shard
+        if not mask:
+            return
         self._placement.segments[before.id] = after
         self._moved = {each: was for each, was in self._moved.items() if not self.is_settled(each)}
         if not self.is_settled(before.id):

@@ -423,3 +423,22 @@ async def test_a_drive_that_was_replaced_is_neither_suspected_nor_waited_for(
         report = bench.healer.report()
         assert (report.suspects, report.heals_in_s) == ([], None)
         all_whole(bench)
+
+
+async def test_a_run_named_after_its_member_was_written_anew_gets_its_fragments_too(
+    tmp_path: Path,
+) -> None:
+    async with open_bench(tmp_path, 4, 2, naming_grace_s=300.0) as bench:
+        late = await bench.put(50, 2 * MIB, named=False)
+        await bench.put(51, 2 * MIB)
+        await seal(bench)
+        bench.rig.members(late[0])[1].unlink()
+        await bench.heal()
+        await bench.name(50, 2 * MIB, late)
+        await bench.heal()
+        all_whole(bench)
+        contents = bench.contents
+        lost = [drive.id for drive in bench.chunks.pool.drives]
+        members = bench.segment(late[0]).members
+    # The other data shard's drive and a parity's may go now.
+    await without(tmp_path, contents, 4, lost.index(members[0]), lost.index(members[2]))
