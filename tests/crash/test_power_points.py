@@ -21,11 +21,10 @@ from tests.crash.power.cuts import states
 from tests.crash.power.workloads import FRESH
 
 _FULL = os.environ.get("TWOFOLD_FULL") == "1"
-_STATES = None if _FULL else 12
+_STATES = None if _FULL else 10
 _SMALL = ("objects", "versions", "uploads", "files", "unsynced", "checkpoints", "crowd", "segments")
 _FEW = {
     ("objects", 2),
-    ("uploads", 4),
     ("files", 4),
     ("unsynced", 1),
     ("checkpoints", 2),

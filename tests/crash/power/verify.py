@@ -156,9 +156,7 @@ def _fsck(drives: Sequence[Path]) -> list[Finding]:
 async def _finish_healing(drives: Sequence[Path]) -> None:
     with trio.fail_after(_WITHIN_S):
         async with opened(drives, "healing") as store:
-            pool = store.chunks.pool
-            while any(d.state is not DriveState.ONLINE for d in pool.drives):  # noqa: ASYNC110
-                await trio.sleep(0.1)
+            await _healed(store)
             await store.healer.finish()
 
 
@@ -175,11 +173,11 @@ async def _seen(drives: Sequence[Path]) -> World:
 
 
 async def _healed(store: OpenStore) -> None:
-    """Wait until drives that are behind were taken back, and what they lack is made."""
+    """Wait until drives that are behind or empty were taken in, and what they lack is made."""
     pool = store.chunks.pool
-    if not any(drive.stale for drive in pool.drives):
+    if all(drive.state is DriveState.ONLINE for drive in pool.drives):
         return
-    while any(drive.stale for drive in pool.drives):  # noqa: ASYNC110
+    while any(drive.state is not DriveState.ONLINE for drive in pool.drives):  # noqa: ASYNC110
         await trio.sleep(0.02)
     await store.healer.finish()
 
