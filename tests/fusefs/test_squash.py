@@ -24,9 +24,8 @@ from tests.fusefs.users import errno_as, needs_root
 pytestmark = [needs_fuse, needs_root]
 
 FULL: Final = bool(os.environ.get("TWOFOLD_FULL"))
-SHARE: Final = (
-    31  # No divisor of anything here, so that every program meets other scenes and files.
-)
+SAMPLE: Final = 40
+"""About so many cases of each kind are tried at every change."""
 
 ROOT, NOBODY, ANNA, BERT, TEAM = 0, 4711, 3001, 3002, 3100
 FILE, FOLDER, LINK = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK
@@ -152,6 +151,13 @@ def outcome(mounted: Mount, name: str, scene: str, who: int, program: str, one: 
     return number, mounted.do("tree", path=name)
 
 
+def is_the_kernels_own(scene: str, program: str) -> bool:
+    """Whether the kernel compares the file's owner with root itself, whatever we say (proc(5))."""
+    protected = int(Path("/proc/sys/fs/protected_regular").read_text())
+    creates = "O_CREAT" in program or "'x')" in program
+    return bool(protected and creates and SCENES[scene][0] & stat.S_ISVTX)
+
+
 @pytest.mark.parametrize(
     ("kind", "names", "programs"),
     [("in", [""], IN_SCENES), ("file", FILES, ON_FILES), ("folder", FOLDERS, ON_FOLDERS)],
@@ -165,6 +171,8 @@ def test_root_is_taken_for_the_anonymous_user(
     step = 1 if FULL else len(cases) // SAMPLE | 1
     differing = []
     for number, (scene, one, program) in enumerate(cases[::step]):
+        if is_the_kernels_own(scene, program):
+            continue
         as_root, as_nobody = (
             outcome(squashed, f"{kind}-{number}-{who}", scene, who, program, one)
             for who in (ROOT, NOBODY)
