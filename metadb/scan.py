@@ -19,10 +19,12 @@ from typing import Any
 
 import trio
 from sqlalchemy import Select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from trio_asyncio import aio_as_trio, open_loop
 
+from metadb.errors import MetadbError
 from metadb.statements import Row
 
 _PAGE = "SELECT * FROM temp.result WHERE rowid > ? AND rowid <= ?"
@@ -38,20 +40,29 @@ class ScanLane:
     async def pages(
         self, statement: Select[Any], page_rows: int
     ) -> AsyncGenerator[list[Row], None]:
-        """Rows of `statement` in lists of up to `page_rows`. Close it when stopping early."""
+        """Rows of `statement` in lists of up to `page_rows`. Close it when stopping early.
+
+        Raises MetadbError where the database can't be read.
+        """
         connection = self._engine.connect()
-        # A connection that was cancelled while it opened could not be closed.
-        with trio.CancelScope(shield=True):
-            await aio_as_trio(connection.start, loop=self._loop)()
         try:
-            await aio_as_trio(self._collect, loop=self._loop)(connection, statement)
-            last = 0
-            while rows := await aio_as_trio(_page, loop=self._loop)(connection, last, page_rows):
-                last += page_rows
-                yield rows
-        finally:
+            # A connection that was cancelled while it opened could not be closed.
             with trio.CancelScope(shield=True):
-                await aio_as_trio(connection.close, loop=self._loop)()
+                await aio_as_trio(connection.start, loop=self._loop)()
+            try:
+                await aio_as_trio(self._collect, loop=self._loop)(connection, statement)
+                last = 0
+                while rows := await aio_as_trio(_page, loop=self._loop)(
+                    connection, last, page_rows
+                ):
+                    last += page_rows
+                    yield rows
+            finally:
+                with trio.CancelScope(shield=True):
+                    await aio_as_trio(connection.close, loop=self._loop)()
+        except DBAPIError as error:
+            # The primary's drive, most likely: the flusher finds that out, and says so.
+            raise MetadbError(f"the database can't be scanned: {error.orig}") from error
 
     async def _collect(self, connection: AsyncConnection, statement: Select[Any]) -> None:
         compiled = statement.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from metadb.errors import NoUsableCopy, PrimaryLost
+from metadb.check import find_violations
+from metadb.errors import MetadbError, NoUsableCopy, PrimaryLost
 from metadb.mirror import DATABASE
 from metadb.sqlite import SqliteEngine
 from metadb.statements import Tx
@@ -185,3 +187,12 @@ async def test_the_log_outlives_a_primary_that_was_lost_before_its_first_checkpo
         engine._flusher.lose(PrimaryLost("injected"))
     async with pool.open() as engine:
         assert engine.read(get, "b") == "x"
+
+
+async def test_a_scan_of_a_drive_that_is_gone_says_so(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, 2)
+    with contextlib.suppress(PrimaryLost):
+        async with pool.open(create=True) as engine:
+            pool.path("d0").rename(tmp_path / "away")
+            with pytest.raises(MetadbError):
+                await find_violations(engine)
