@@ -284,11 +284,14 @@ class Life:
 
         try:
             trio.from_thread.run_sync(start, trio_token=self._token)
-            return self._wait(results).unwrap()
+            answer = self._wait(results).unwrap()
         except Exception as error:
             if self.is_over():
                 raise Ended from error
             raise
+        if self.world.dead:
+            raise Ended  # Nobody hears what a dead process answers.
+        return answer
 
     def _wait(self, results: SimpleQueue[outcome.Outcome[T]]) -> outcome.Outcome[T]:
         while True:
@@ -329,7 +332,7 @@ class Life:
         self._thread.join(_CALL_S)
         assert not self._thread.is_alive(), "the store does not end"
         failure, self.failure = self.failure, None
-        del self.store
+        self.__dict__.pop("store", None)
         gc.collect()
         if failure is not None and not self.world.dead and not _is_lost(failure):
             raise failure
