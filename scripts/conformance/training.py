@@ -147,7 +147,7 @@ def samples_by_workers(folder: Path) -> None:
     for number in range(SAMPLES):
         (folder / f"{number:05d}.bin").write_bytes(_sample(number))
     loader = DataLoader(
-        _Samples(str(folder)),  # type: ignore[arg-type]
+        _Samples(str(folder)),
         batch_size=32,
         shuffle=True,
         num_workers=WORKERS,
