@@ -6,6 +6,7 @@ Source: the struct `record` in recorder.c.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -54,6 +55,7 @@ def recorder() -> Path:
     if shutil.which("gcc") is None:
         raise RuntimeError("gcc is needed to record what a program does")
     folder = Path(tempfile.mkdtemp(prefix="twofold-recorder-"))
+    atexit.register(shutil.rmtree, folder)
     library = folder / "recorder.so"
     subprocess.run(
         ["gcc", "-shared", "-fPIC", "-O1", "-o", library, _SOURCE, "-lpthread"], check=True
