@@ -111,6 +111,8 @@ def excusable(function: Callable[..., None]) -> Callable[..., None]:
             function(self, **drawn)
         except Skip:
             pass
+        except Ended:
+            self.revive()
         except BaseException as error:
             error.add_note(f"after {self.trace}")
             # Hypothesis runs it once more, and where threads come out differently tells of that.
@@ -253,7 +255,12 @@ class Machine(RuleBasedStateMachine):
 
     def mend(self) -> None:
         """Everything is whole again."""
-        if self.rig.is_fenced():
+        try:
+            fenced = self.rig.is_fenced()
+        except Ended:
+            self.revive()
+            fenced = False
+        if fenced:
             self.rig.life.stop()
             self.rig.reopen()
             self.forget_open()
