@@ -19,6 +19,7 @@ from weakref import WeakSet
 import outcome
 import trio
 
+from store.chunks.threads import NoMemory
 from store.chunks.types import Buffer
 
 _ON_LOOP_BYTES = 64 << 10
@@ -128,7 +129,10 @@ class DigestLane:
             except trio.RunFinishedError:
                 return  # The loop has ended: nobody asks for the digest any more.
 
-        trio.lowlevel.start_thread_soon(lambda: self._hash(token), deliver)
+        try:
+            trio.lowlevel.start_thread_soon(lambda: self._hash(token), deliver)
+        except (RuntimeError, MemoryError):  # threading's words for a thread that can't be made
+            self._come_back(outcome.Error(NoMemory()))
 
     def _hash(self, token: trio.lowlevel.TrioToken) -> None:
         """In the thread: hash what waits, and what comes to wait meanwhile."""

@@ -9,6 +9,7 @@ import threading
 import pytest
 import trio
 
+from store.chunks.threads import NoMemory
 from store.digests import DigestLane, DigestThreads, RunningMd5
 
 PIECE = bytes(range(256)) * 4096
@@ -95,3 +96,24 @@ async def test_running_md5_is_that_of_all_pieces(size: int) -> None:
     await md5.settle()
     assert md5.settled
     assert md5.hexdigest() == hashlib.md5(whole).hexdigest()
+
+
+async def test_a_thread_that_cannot_be_made_is_told_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = DigestThreads(1)
+    lane = DigestLane(hashlib.md5().update, threads)
+    with monkeypatch.context() as short, trio.fail_after(10):
+        short.setattr(trio.lowlevel, "start_thread_soon", refuse)
+        lane.feed(PIECE)
+        with pytest.raises(NoMemory):
+            await lane.room(0)
+    other = hashlib.md5()
+    lane = DigestLane(other.update, threads)
+    with trio.fail_after(10):
+        lane.feed(PIECE)
+        await lane.room(0)
+    assert other.digest() == hashlib.md5(PIECE).digest()
