@@ -16,6 +16,7 @@ import outcome
 
 from store.chunks.drive_io import DriveIO, Probe
 from store.chunks.label import Label
+from store.chunks.threads import NoMemory
 
 T = TypeVar("T")
 
@@ -36,11 +37,17 @@ class PatientIO(DriveIO):
 
 
 def within(deadline_s: float, work: Callable[[], T]) -> T:
-    """What `work` returns or raises in a thread, if it does so in time. Raises TimeoutError."""
+    """What `work` returns or raises in a thread, if it does so in time.
+
+    Raises TimeoutError, NoMemory.
+    """
     found: list[outcome.Outcome[T]] = []
     # A daemon thread, so that it can't keep the process from ending.
     thread = threading.Thread(target=lambda: found.append(outcome.capture(work)), daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # threading's words for a thread that can't be made
+        raise NoMemory from None
     thread.join(deadline_s)
     if not found:
         raise TimeoutError(errno.ETIMEDOUT, "it does not answer")

@@ -26,7 +26,7 @@ from store.chunks.errors import BelowWriteQuorum, NoSpace
 from store.chunks.geometry import choose_shards, stripe_size
 from store.chunks.pool import Pool
 from store.chunks.segment import OpenSegment, growth_step
-from store.chunks.threads import Hung, fan_out
+from store.chunks.threads import Hung, NoMemory, fan_out
 from store.chunks.types import DriveState, Segment, SegmentId
 
 _SMALLEST_SEGMENT_BYTES = 4 << 20
@@ -165,7 +165,8 @@ class Placement:
             # The drives that failed aren't ONLINE any more, so this ends. Members left behind
             # are removed at the next start.
             if all(drive.writable for drive in drives):
-                raise NoSpace
+                errors = [o.error for o in outcomes if isinstance(o, outcome.Error)]
+                raise NoMemory if any(isinstance(e, NoMemory) for e in errors) else NoSpace
 
     def _register(
         self,
