@@ -33,6 +33,7 @@ from store.access.decision import Layer
 from store.access.errors import AccessError
 from store.access.evaluate import ANONYMOUS_ACCESS, ResourceRules, decide
 from store.access.explain import explain
+from store.access.ownership import AccessBlock
 from store.access.parse import parse_bucket_policy, parse_policy
 from store.access.plans import compile_policies
 from store.access.policy import PolicyKind
@@ -93,7 +94,7 @@ class _Face:
         self.namespace = SimpleNamespace(buckets=self.buckets)
 
     def bucket_access(self, bucket: str) -> Any:
-        return read_access(bucket, self.buckets.documents, ROOT)
+        return read_access(bucket, self.buckets.documents, ROOT, AccessBlock())
 
 
 Run = Callable[[Face, Request], Awaitable[Response]]
@@ -217,4 +218,4 @@ def bucket_policy(raw: bytes) -> None:
     """As a bucket keeps it: what was accepted once is understood at every start."""
     parse_bucket_policy(raw, "box")
     kept = msgspec.json.encode(BucketPolicy(text=raw.decode())).decode()
-    read_access("box", {POLICY: kept}, ROOT)
+    read_access("box", {POLICY: kept}, ROOT, AccessBlock())

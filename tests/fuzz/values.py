@@ -42,6 +42,7 @@ class _Stream:
 
     response_started = False
     content_length: int | None = 0
+    tls_version = ""
 
     def __init__(self, raw: bytes) -> None:
         self.method, self.raw_path, self.query_string, self.headers = lines_of(raw)
