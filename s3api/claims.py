@@ -197,8 +197,9 @@ def parse_credential(
     return Claim(access_key=access_key, date=date, region=region, scope=scope, service=service)
 
 
-# A client's requests have their credential and their signed names in common, for a day.
-@functools.lru_cache(maxsize=256)
+# A client's requests have their credential and their signed names in common, for a day. Too small
+# for all who come in turns, it misses every time.
+@functools.lru_cache(maxsize=4096)
 def _split_credential(credential: str) -> tuple[str, str, str, str, str, str] | None:
     """Access key, date, region, service, terminator and scope."""
     parts = credential.rsplit("/", 4)
